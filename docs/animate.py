@@ -83,7 +83,7 @@ def terminal(begins: list[str], tested: list[float], ends: list[str]) -> Iterato
         words = f"round {number + 1}/{rounds}"
         still = "" if until is None else ' visibility="hidden"'  # who draws no animation sees the end
         yield f'<g{still}>{seen(since, until)}<text x="20" y="{y}">{words}</text>'
-        yield f'<text x="20" y="{y + LINE}" class="f">test accuracy {accuracy:.4f}</text></g>'
+        yield f'<text x="20" y="{y + LINE}" class="f">test.accuracy {accuracy:.4f}</text></g>'
     y += LINE + 8
     for number, line in enumerate(ends):
         y += LINE

@@ -336,4 +336,4 @@ def check_kind(given: Any, kind: type, name: str, such_as: str) -> None:
 
 def _run(experiment: Experiment, progress: bool, callbacks: Callbacks) -> Result:
     ended = run_in_sight(experiment, quiet=not progress, own_process=False, callbacks=callbacks)
-    return result_of(experiment.run, ended)
+    return result_of(experiment.run, ended, shown=progress)

@@ -520,7 +520,7 @@ def test_each_page_has_its_place_in_the_site() -> None:
 
 
 def test_the_animation_is_a_small_picture_that_needs_nothing_else() -> None:
-    said = ["reading data", "x: 2 clients, 5 parameters, for 3 rounds", "rounds   3 of 3  ", "test accuracy  <0.5>"]
+    said = ["reading data", "x: 2 clients, 5 parameters, for 3 rounds", "rounds   3 of 3  ", "test.accuracy  <0.5>"]
     for text in (TARGET.read_text(), svg(said, [0.1, 0.2, 0.5], {"a": [0.0, 1.0, 1.0]})):
         assert len(text) < 500_000
         picture = ET.fromstring(text)

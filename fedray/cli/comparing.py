@@ -14,7 +14,7 @@ from fedray.cli.common import AsJson, ConfigArgument, Overrides, Quiet, check_jo
 from fedray.config.layers import load_layers
 from fedray.core.collector import collector_off
 from fedray.core.errors import ConfigError, listed
-from fedray.core.record import by_weight, finite
+from fedray.core.record import OWN, by_weight, finite
 from fedray.run.interrupt import NOT_BEGUN, exit_at_once, held, starting
 from fedray.rundir.tree import folder_of
 
@@ -105,9 +105,9 @@ def table(found: Sequence[Line], width: int) -> tuple[Grid, list[str]]:
         tested.remove("auroc")  # the same of scores that are rounded
     columns: dict[str, list[float | str | None]] = {}
     for name in tested:
-        columns[f"test {name}"] = [line.test.get(name, "") for line in found]
+        columns[f"test.{name}"] = [line.test.get(name, "") for line in found]
     for name in owned:
-        columns[f"own {name}"] = [_spread(line, name, "client_mean") for line in found]
+        columns[f"{OWN}.{name}"] = [_spread(line, name, "client_mean") for line in found]
         if name == owned[0]:
             columns[_WORST] = [_spread(line, name, "worst") for line in found]
     rows = ["" if line.rows is None else f"{line.rows:,}" for line in found]
@@ -115,10 +115,10 @@ def table(found: Sequence[Line], width: int) -> tuple[Grid, list[str]]:
         [line.words, count, *map(_number, numbers)]
         for line, count, *numbers in zip(found, rows, *columns.values(), strict=True)
     ]
-    first = [f"test {tested[0]}"] if tested else []
-    first += [f"own {owned[0]}", _WORST] if owned else []
-    first += [name for name in ("test auc", "test loss") if name in columns]
-    order = [*dict.fromkeys([*first, *(f"own {name}" for name in owned), *columns])]
+    first = [f"test.{tested[0]}"] if tested else []
+    first += [f"{OWN}.{owned[0]}", _WORST] if owned else []
+    first += [name for name in ("test.auc", "test.loss") if name in columns]
+    order = [*dict.fromkeys([*first, *(f"{OWN}.{name}" for name in owned), *columns])]
     return fitted(Grid(["trained on", "rows", *columns], cells), order, width)
 
 

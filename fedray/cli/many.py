@@ -264,11 +264,11 @@ def _show(rows: Sequence[Row]) -> None:
         return
     with held():
         from fedray.core.terminal import show, standard_output
-        from fedray.sweep import NOT_MEASURED, UNTESTED, fitting
+        from fedray.sweep import fitting, notes
 
     table, left = fitting(rows, standard_output().width)
     show(table)
-    if any(NOT_MEASURED in line for line in table.lines):
-        typer.echo(f"{NOT_MEASURED}: {UNTESTED}")
+    for words in notes(table.head, table.lines):
+        typer.echo(words)
     if left:
         typer.echo(f"left out for want of room: {listed(left)}; table.csv in the folder has all")

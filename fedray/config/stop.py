@@ -21,9 +21,9 @@ class StopSection:
     'min'
 
     Args:
-        metric: the metric, as records have it: ``test.loss``, ``train.loss``, ``clients_test.accuracy`` (the mean over
-            examples), ``clients_test.accuracy.p10``, or what a part tells, ``metrics.fedexp.step``; null: the run does
-            all its rounds.
+        metric: the metric, as records have it: ``test.loss``, ``train.loss``, ``clients_test.accuracy`` (of the
+            examples of all clients together), ``clients_test.accuracy.p10``, or what a part tells,
+            ``metrics.fedexp.step``; null: the run does all its rounds.
         patience: the number of rounds with this metric, one after the other, that must not be better than the best
             before; where ``evaluate.every`` is 5, of evaluations.
         min_delta: the difference, in the unit of the metric, by more than which a better value must be better.

@@ -32,7 +32,7 @@ class Monitor:
 
     Args:
         metric: section and name, as they stand in a record: ``train.loss``, ``test.accuracy``,
-            ``clients_test.accuracy`` (its mean over examples), ``clients_personal.accuracy.p10``; and
+            ``clients_test.accuracy`` (of all examples together), ``clients_personal.accuracy.p10``; and
             ``metrics.fedexp.step``, which a part tells.
         mode: ``min``: less is better; ``max``: more is better; ``auto``: by :func:`more_is_better`.
 

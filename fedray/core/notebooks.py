@@ -9,9 +9,12 @@ from typing import Any
 
 def in_notebook() -> bool:
     """Tell if this process is the kernel of a notebook, so that outputs can hold HTML."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return getattr(shell, "kernel", None) is not None
+    return getattr(_shell(), "kernel", None) is not None
+
+
+def cell() -> int | None:
+    """Return the number of the notebook's cell that runs; None outside of a notebook."""
+    return _shell().execution_count if in_notebook() else None
 
 
 class Output:
@@ -28,6 +31,11 @@ class Output:
     def show(self, html: str, text: str) -> None:
         """Replace the content."""
         self._handle.update(_both(html, text), raw=True)
+
+
+def _shell() -> Any:
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None else None
 
 
 def _both(html: str, text: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -13,6 +13,10 @@ _LESS_IS_BETTER = frozenset({"brier", "error", "loss", "mae", "mse", "nll", "per
 
 VIEWS = {"global": "clients_test", "personal": "clients_personal", "finetuned": "clients_finetuned"}
 """The views of an evaluation of clients, each with the section of a record that has its numbers."""
+
+
+OWN = "own"
+"""The name of a section that no record has: the numbers of the model that each client would use, see :func:`own`."""
 
 
 SPREAD = ("mean", "client_mean", "std", "p10", "p50", "p90", "worst")
@@ -39,9 +43,9 @@ class RoundRecord:
             clients' learning rate.
         test: metrics on the central test set, where due.
         clients_test: metrics of the global model on the clients' held-out data, or own test sets, where due, each with
-            its spread: the ``mean`` over examples and, each client counted once, ``client_mean``, ``std``, the
-            percentiles ``p10``, ``p50``, ``p90``, and ``worst``, the mean over the tenth of the clients that it is
-            worst for.
+            its spread: the ``mean``, of the examples of all clients together; and, each client counted once,
+            ``client_mean``, ``std``, the percentiles ``p10``, ``p50``, ``p90``, and ``worst``, the mean over the tenth
+            of the clients that it is worst for.
         clients_personal: the same of the clients' own models, where they have some.
         clients_finetuned: the same of models that were fine-tuned on the client's training data.
         evaluated: number of clients evaluated (``clients``), where due; of those that could not be, as nobody could
@@ -119,6 +123,15 @@ def finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value
+
+
+def own(sections: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the section of a record that has the model each client would use: its own, or else the global one.
+
+    >>> own({"clients_test": {"loss": {}}}), own({"clients_test": {"loss": {}}, "clients_personal": {"loss": {}}})
+    ('clients_test', 'clients_personal')
+    """
+    return VIEWS["personal"] if sections.get(VIEWS["personal"]) else VIEWS["global"]
 
 
 def more_is_better(metric: str) -> bool:

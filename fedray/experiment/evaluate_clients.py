@@ -140,17 +140,17 @@ def record_of(
 
 
 def views_told(record: RoundRecord) -> list[tuple[str, str]]:
-    """Return the views of a record in words: the name of a view and a metric, and how it spreads.
+    """Return the views of a record in words: the name of a metric, and how it spreads.
 
     >>> spread = {"mean": 0.9, "client_mean": 0.8, "p10": 0.6, "worst": 0.5}
     >>> views_told(RoundRecord(3, clients_personal={"accuracy": spread}, evaluated={"clients": 4}))
-    [('clients', '4'), ('personal accuracy', '0.9 (client_mean 0.8, p10 0.6, worst 0.5)')]
+    [('clients', '4'), ('clients_personal.accuracy', '0.9 (client_mean 0.8, p10 0.6, worst 0.5)')]
     """
     rows = [(name.replace("_", " "), f"{count:,}") for name, count in record.evaluated.items() if name != "fitted"]
-    for view, section in VIEWS.items():
+    for section in VIEWS.values():
         for metric, spread in getattr(record, section).items():
             more = ", ".join(f"{name} {value:.6g}" for name, value in spread.items() if name != "mean")
-            rows.append((f"{view} {metric}", f"{spread['mean']:.6g} ({more})"))
+            rows.append((f"{section}.{metric}", f"{spread['mean']:.6g} ({more})"))
     return rows
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from fedray.core.errors import RunFailed
+from fedray.core.notebooks import cell
 from fedray.core.record import RoundRecord
 from fedray.experiment.shell import Ended
 from fedray.run.driver import Run
@@ -42,6 +43,7 @@ class Result:
         run_dir: the run folder.
         stopped: it was stopped by a signal or a callback, with a checkpoint saved.
         best: the module as it was after the best round by ``TrainArgs(checkpoint_best=)``; None if none was asked for.
+        cell: the number of the notebook's cell that the run was shown below, where the result has one line; None: none.
     """
 
     model: nn.Module
@@ -49,6 +51,7 @@ class Result:
     run_dir: Path
     stopped: bool = False
     best: nn.Module | None = None
+    cell: int | None = None
 
     def clients(self) -> pyarrow.Table:
         """Return what each client got, as far as clients were evaluated: see :func:`fedray.read_clients`.
@@ -63,8 +66,10 @@ class Result:
         numbers = ", ".join(f"{name} {value}" for name, value in rows.items() if name != "time")
         return f"Result({numbers}{', stopped' if self.stopped else ''}, run_dir={str(self.run_dir)!r})"
 
-    def _repr_html_(self) -> str:
-        """Return what a notebook shows of it: its curves, and its last numbers."""
+    def _repr_html_(self) -> str | None:
+        """Return what a notebook shows of it, its curves and its last numbers; None: they stand right above."""
+        if self.cell is not None and self.cell == cell():
+            return None
         told = self._told()
         words = "stopped, with a checkpoint" if self.stopped else ""
         notes = [f"run folder: {self.run_dir}"]
@@ -78,8 +83,13 @@ class Result:
         return told
 
 
-def result_of(run: Run, ended: Ended) -> Result:
+def result_of(run: Run, ended: Ended, shown: bool) -> Result:
     """Return the result of a run that did not fail.
+
+    Args:
+        run: the run.
+        ended: its end.
+        shown: its progress was shown.
 
     Raises:
         RunFailed: it was stopped before its first round.
@@ -91,7 +101,8 @@ def result_of(run: Run, ended: Ended) -> Result:
     first = history[0].round if history else run.plan.rounds + 1
     records = read_records(run.folder.path / METRICS) if run.resume else []
     earlier = [RoundRecord.from_json(record) for record in records if record["round"] < first]
-    return Result(_module(run, saved), earlier + history, run.folder.path, ended.stopped, _best(run, saved))
+    best, at = _best(run, saved), cell() if shown else None
+    return Result(_module(run, saved), earlier + history, run.folder.path, ended.stopped, best, at)
 
 
 def _module(run: Run, saved: Checkpoint) -> nn.Module:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fedray.report.charts import Chart
 
+_FEW, _LONG = 12, 40
+
 Cell = str | int | float | None
 """A cell of a table: text as it is, a number, or nothing."""
 
@@ -65,6 +67,12 @@ class Table:
             and all(not isinstance(row[column], str) or not row[column] for row in self.rows)
             for column in range(len(self.head))
         ]
+
+    @property
+    def few(self) -> bool:
+        """True if its lines are few and longer than a phone has room for: there their cells stand below each other."""
+        long = any(isinstance(cell, str) and len(cell) > _LONG for row in self.rows for cell in row)
+        return len(self.rows) <= _FEW and (len(self.head) > 3 or long)
 
     def text(self) -> list[list[str]]:
         """Return the cells as they are shown."""

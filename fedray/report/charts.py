@@ -238,6 +238,58 @@ class Points:
 
 
 @dataclass(frozen=True)
+class Boxes:
+    """The distribution of values of many, such as clients: a box for each series, one below the other.
+
+    A box goes from the first to the third quartile, with a line at the median and a point at the mean; its whiskers end
+    at the 10th and the 90th percentile, and the least and the largest value are marks.
+
+    Args:
+        name: of its files.
+        caption: a sentence on it.
+        x: the words of the axis of values.
+        series: names of series, each with its values; NaN: none.
+        numbers: the colours of the series go by them; empty: by their places.
+    """
+
+    name: str
+    caption: str
+    x: str
+    series: Sequence[tuple[str, Sequence[float]]]
+    numbers: Sequence[int] = ()
+
+    @property
+    def inches(self) -> tuple[float, float]:
+        """Its width and height: few boxes need less."""
+        return 3.5, 0.75 + 0.32 * max(1, len(self.series))
+
+    def draw(self, axes: Axes) -> None:
+        """Draw it, the first series at the top."""
+        for place, (_, values) in enumerate(self.series):
+            there = np.asarray([value for value in values if not math.isnan(value)])
+            if not len(there):
+                continue
+            colour = SERIES[(self.numbers[place] if self.numbers else place) % len(SERIES)]
+            low, first, middle, third, high = np.percentile(there, [10, 25, 50, 75, 90])
+            axes.plot([low, high], [place, place], color=colour, linewidth=1.0)
+            axes.barh(place, third - first, 0.5, first, color=colour, alpha=0.3, linewidth=0)
+            axes.plot([middle, middle], [place - 0.25, place + 0.25], color=colour, linewidth=1.6)
+            axes.plot([there.min(), there.max()], [place, place], color=colour, linestyle="", marker="|", markersize=4)
+            axes.plot([there.mean()], [place], color=INK, linestyle="", marker="o", markersize=3)
+        axes.set_yticks(range(len(self.series)), [_short(name, 24) for name, _ in self.series])
+        axes.set_ylim(len(self.series) - 0.5, -0.5)
+        axes.set(xlabel=self.x)
+        axes.grid(axis="x")
+
+    def table(self) -> Iterator[Sequence[Any]]:
+        """Yield a line for each value."""
+        yield ["series", self.x]
+        for name, values in self.series:
+            for value in values:
+                yield [name, value]
+
+
+@dataclass(frozen=True)
 class Bars:
     """Bars, one for each group and series.
 

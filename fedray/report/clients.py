@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.core.errors import counted
-from fedray.core.record import SPREAD, VIEWS, more_is_better
+from fedray.core.record import OWN, SPREAD, VIEWS, more_is_better
 from fedray.core.record import title as title_of
 from fedray.data.picture import chosen_clients
 from fedray.report.blocks import Block, Cell, Figures, Table, Words
-from fedray.report.charts import Chart, Matrix, Points
-from fedray.report.progress import MOST_CURVES, WHOSE, metrics_of
+from fedray.report.charts import Boxes, Chart, Matrix, Points
+from fedray.report.progress import MOST_CURVES, WHOSE, metrics_of, mixed
 from fedray.report.told import Setting, Told
 from fedray.rundir.client_table import TRAIN, metrics_in, newest_part
 from fedray.rundir.names import LABELS
@@ -28,7 +28,7 @@ MOST_CLIENTS = 200
 CONFUSION = "confusion_matrix"
 """The column of confusion matrices in the table of clients."""
 
-_MOST_COLUMNS, _MOST_NAMED = 100, 12
+_MOST_COLUMNS, _MOST_NAMED, _MOST_POINTS = 100, 12, 100
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,16 @@ class Evaluated:
                 cells[view] = [own.get(number, []) for number in range(len(there))]
         return cls(there, examples, values, cells)
 
+    def has(self, view: str, metric: str) -> bool:
+        """Tell if there is a metric of a view; ``own`` is the view of the models that clients would use."""
+        return metric in self.of_view(view)
+
+    def of_view(self, view: str) -> dict[str, NDArray[np.float64]]:
+        """Return the metrics of a view."""
+        if view == OWN:
+            view = "personal" if any(one == "personal" for one, _ in self.values) else "global"
+        return {metric: values for (one, metric), values in self.values.items() if one == view}
+
     def same_clients(self, other: Evaluated) -> bool:
         """Tell if two runs have the same clients, with the same numbers of rows."""
         return self.clients == other.clients and bool((self.examples == other.examples).all())
@@ -84,12 +94,12 @@ def client_blocks(settings: Sequence[Setting]) -> Iterator[Block]:
         yield Figures(charts)
     spread = list(_spread_rows(settings))
     if spread:
-        head = ["setting", "model", "metric", *SPREAD] if len(settings) > 1 else ["model", "metric", *SPREAD]
+        seeds = ", averaged over seeds" if any(len(one.runs) > 1 for one in settings) else ""
         yield Table(
-            head,
+            [*(["setting"] if len(settings) > 1 else []), "metric", *SPREAD],
             spread,
-            "Spread over clients at the last evaluation, averaged over seeds. mean: over examples; client_mean and "
-            "std: each client counts once; worst: the mean over the tenth of the clients that fares worst.",
+            f"Spread over clients at the last evaluation{seeds}. mean: all their rows together; client_mean, std and "
+            "percentiles: each client counts once; worst: the mean over the tenth of the clients that fares worst.",
         )
     for one in settings[:MOST_CURVES]:
         yield from _table(one, shut=len(settings) > 1)
@@ -97,45 +107,53 @@ def client_blocks(settings: Sequence[Setting]) -> Iterator[Block]:
 
 def _spread_rows(settings: Sequence[Setting]) -> Iterator[list[Cell]]:
     for one in settings:
-        for view, section in VIEWS.items():
+        for section in VIEWS.values():
             for metric in metrics_of([one], section):
                 found = [spread for run in one.runs if (spread := run.last(section).get(metric))]
                 numbers = [_mean([spread.get(name) for spread in found]) for name in SPREAD]
-                yield [*([one.label] if len(settings) > 1 else []), view, metric, *numbers]
+                yield [*([one.label] if len(settings) > 1 else []), f"{section}.{metric}", *numbers]
 
 
 def _spread_charts(settings: Sequence[Setting]) -> Iterator[Chart]:
-    """Yield one chart for each view: the clients' values of the metric that stands for all."""
-    for view, section in VIEWS.items():
-        series, numbers, seen = [], [], list[Evaluated]()
+    """Yield one chart for each view: the clients' values of the metric that stands for all.
+
+    Where some settings have personal models and some have none, first one of the models that clients would use.
+    """
+    runs = {run.folder: Evaluated.of(run) for one in settings for run in one.runs}
+    for view, section in {**({OWN: OWN} if mixed(settings) else {}), **VIEWS}.items():
         names = metrics_of(settings, section)
-        for number, one in enumerate(settings if names else ()):
-            found = [each for run in one.runs if (each := Evaluated.of(run)) and (view, names[0]) in each.values]
-            if found:
-                series.append((one.label, _of_clients(found, view, names[0]).tolist()))
-                numbers.append(number)
-                seen += found
-        if series:
-            few = len(seen[0].clients) <= _MOST_NAMED and all(one.same_clients(seen[0]) for one in seen)
-            caption = (
-                f"{title_of(names[0])} of {WHOSE[section]} at the last evaluation: a point for each client, and their "
-                "mean."
-            )
-            yield Points(
-                f"spread-{view}-{_slug(names[0])}",
-                caption,
-                "client" if few else "clients, sorted",
-                names[0],
-                series,
-                seen[0].clients if few else (),
-                numbers,
-                named=len(settings) > 1,
-            )
+        found = [
+            (number, one.label, [each for run in one.runs if (each := runs[run.folder]) and each.has(view, names[0])])
+            for number, one in enumerate(settings if names else ())
+        ]
+        if found := [one for one in found if one[-1]]:
+            what = f"{title_of(names[0])} of {WHOSE[section]} at the last evaluation ({section}.{names[0]})"
+            yield _spread_chart(f"spread-{view}-{_slug(names[0])}", what, view, names[0], found, len(settings) > 1)
+
+
+def _spread_chart(
+    name: str, what: str, view: str, metric: str, found: Sequence[tuple[int, str, Sequence[Evaluated]]], named: bool
+) -> Chart:
+    """Return the chart of the clients' values of a metric: a point for each, or of many a box for each setting."""
+    numbers = [number for number, _, _ in found]
+    series = [(label, _of_clients(seen, view, metric).tolist()) for _, label, seen in found]
+    seen = [one for _, _, every in found for one in every]
+    few = len(seen[0].clients) <= _MOST_NAMED and all(one.same_clients(seen[0]) for one in seen)
+    if not few and sum(len(values) for _, values in series) > _MOST_POINTS:
+        seeds = any(len(values) > len(seen[0].clients) for _, values in series)
+        whose = "the clients of all seeds" if seeds else "all clients"
+        caption = (
+            f"{what}, of {whose}. Box: the quartiles; line: the median; point: the mean; whiskers: the 10th and "
+            "the 90th percentile; marks: the least and the most."
+        )
+        return Boxes(name, caption, metric, series, numbers)
+    names, x = (seen[0].clients, "client") if few else ((), "clients, sorted")
+    return Points(name, f"{what}: a point for each client, and their mean.", x, metric, series, names, numbers, named)
 
 
 def _of_clients(found: Sequence[Evaluated], view: str, metric: str) -> NDArray[np.float64]:
     """Return a value for each client: its mean over seeds, or where seeds have other clients those of all."""
-    columns = [one.values[view, metric] for one in found]
+    columns = [one.of_view(view)[metric] for one in found]
     same = all(one.same_clients(found[0]) for one in found)
     return np.mean(columns, axis=0) if same else np.concatenate(columns)
 
@@ -155,14 +173,14 @@ def _table(one: Setting, shut: bool) -> Iterator[Block]:
         key = ranked_by(columns)
         sign = 1.0 if more_is_better(key[1]) else -1.0
         order = np.argsort(sign * numbers[key], kind="stable")[:MOST_CLIENTS]
-        words += f"; the {MOST_CLIENTS} of {counted(len(first.clients), 'client')} that fare worst by {' '.join(key)}"
+        by = f"{VIEWS[key[0]]}.{key[1]}"
+        words += f"; the {MOST_CLIENTS} of {counted(len(first.clients), 'client')} that fare worst by {by}"
     if len(seen) > 1:
         seeds = (
             f"; mean of {len(seen)} seeds" if same else f"; of seed {found[0][0].seed}: other seeds have other clients"
         )
         words += seeds
-    views = {view for view, _ in columns}
-    head = ["client", "rows", *(metric if len(views) == 1 else f"{view} {metric}" for view, metric in columns)]
+    head = ["client", "rows", *(f"{VIEWS[view]}.{metric}" for view, metric in columns)]
     lines: list[list[Cell]] = [
         [first.clients[place], int(first.examples[place]), *(float(numbers[key][place]) for key in columns)]
         for place in order.tolist()

@@ -6,11 +6,15 @@ import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedray.core.errors import ConfigError
 from fedray.report import figures
 from fedray.report.blocks import Section
 from fedray.rundir import durable
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 _PACKAGES = ("jinja2", "matplotlib")
 _TEMPLATE = Path(__file__).with_name("page.html")
@@ -43,6 +47,7 @@ def render(title: str, sections: Sequence[Section], lead: str = "", foot: str = 
     import jinja2
 
     made = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.filters["breakable"] = _breakable
     shown = [(_anchor(number, one.title), one) for number, one in enumerate(sections) if one.blocks]
     return made.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         title=title, lead=lead, foot=foot, sections=shown, kind=lambda block: type(block).__name__, svg=figures.for_page
@@ -60,6 +65,13 @@ def write_page(path: Path, text: str) -> None:
         durable.replace(path, text.encode())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def _breakable(text: str) -> Markup:
+    """Return a name that may break after its dots, slashes and the like, where it has no room on a line."""
+    from markupsafe import Markup, escape
+
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[._/=,])(?=[^\W\d])", text))
 
 
 def _anchor(number: int, title: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fedray.core.errors import listed
+from fedray.core.record import VIEWS
 from fedray.report.blocks import Block, Cell, Table, Words
 from fedray.report.clients import MOST_CLIENTS
 from fedray.report.progress import MOST_CURVES
@@ -41,7 +42,7 @@ def _ledger(one: Setting, label: str) -> Iterator[Block]:
         ]
     lines.append([", ".join(told["told"]["training"]), "each round, training", 1, "numbers for the record", None])
     if told["told"]["evaluation"]:
-        names = ", ".join(told["told"]["evaluation"])
+        names = ", ".join(map(_recorded, told["told"]["evaluation"]))
         lines.append([names, "each evaluation of clients", None, "sums over its rows", None])
     since = f", from round {told['since']} on" if told["since"] > 1 else ""
     beginning = f"{of}all" if of else "All"
@@ -52,6 +53,16 @@ def _ledger(one: Setting, label: str) -> Iterator[Block]:
         head = ["client", "rounds", "surveys", "evaluations", "bytes"]
         rows = list(zip(*(table[name] for name in head), strict=True))
         yield Table(head, rows[:MOST_CLIENTS], folded=f"{of}Sent by each client" if of else "Sent by each client")
+
+
+def _recorded(name: str) -> str:
+    """Return the name that records have for a number of an evaluation.
+
+    >>> _recorded("global.accuracy")
+    'clients_test.accuracy'
+    """
+    view, _, metric = name.partition(".")
+    return f"{VIEWS.get(view, view)}.{metric}"
 
 
 def _sent(run: Told) -> dict[str, Any] | None:

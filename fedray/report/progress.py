@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedray.core.record import VIEWS, headline, limits, title
-from fedray.report.charts import Curve, Curves
+from fedray.core.record import OWN, VIEWS, headline, limits, title
+from fedray.report.charts import SERIES, Curve, Curves
 from fedray.report.told import Setting, Told
 from fedray.sweep.table import CONFIDENCE, student_quantile
 
@@ -17,6 +17,7 @@ MOST_CURVES = 8
 """The number of settings that one chart can tell apart."""
 
 WHOSE = {
+    OWN: "the model that each client would use, its own or else the global one, on its own rows",
     "clients_test": "the global model on the clients' own rows",
     "clients_personal": "each client's own model on its rows",
     "clients_finetuned": "the global model, fine-tuned by each client, on its rows",
@@ -29,15 +30,23 @@ def progress_charts(settings: Sequence[Setting]) -> Iterator[Curves]:
     shown = settings[:MOST_CURVES]
     for metric in metrics_of(shown, "test")[:_MOST_METRICS]:
         yield _chart(shown, "test", metric, f"{title(metric)} on the test set")
+    if mixed(shown):
+        first = metrics_of(shown, OWN)[0]
+        yield _chart(shown, OWN, first, f"{title(first)} of {WHOSE[OWN]}, mean over clients", "client_mean")
     for view in VIEWS.values():
         names = metrics_of(shown, view)
         for metric in names[:_MOST_METRICS]:
-            yield _chart(shown, view, metric, f"{title(metric)} of {WHOSE[view]}, mean over examples", "mean")
+            yield _chart(shown, view, metric, f"{title(metric)} of {WHOSE[view]}", "mean")
         if names:
             what = f"{title(names[0])} of {WHOSE[view]}, mean over the tenth of the clients that fares worst"
             yield _chart(shown, view, names[0], what, "worst")
     if metrics_of(shown, "train"):
         yield _chart(shown, "train", "loss", "Training loss, mean over the examples of the round")
+
+
+def mixed(settings: Sequence[Setting]) -> bool:
+    """Tell if clients have models of their own in some settings, and none in others."""
+    return len({run.personal for one in settings for run in one.runs} - {None}) > 1
 
 
 def metrics_of(settings: Sequence[Setting], section: str) -> list[str]:
@@ -51,22 +60,26 @@ def metrics_of(settings: Sequence[Setting], section: str) -> list[str]:
 
 
 def _chart(settings: Sequence[Setting], section: str, metric: str, what: str, spread: str | None = None) -> Curves:
-    curves, band = [], ""
+    curves, band = list[Curve](), ""
     for number, one in enumerate(settings):
         found = [series for run in one.runs if (series := run.series(section, metric, spread))]
-        if found:
-            curves.append(replace(over_seeds(one.label, found), number=number))
-    if len(settings) == 1 and len(settings[0].runs) == 1 and spread == "mean":
-        curves = [_spread(curves[0], settings[0].runs[0], section, metric)]
+        curve = over_seeds(one.label, found) if found else None
+        if curve is not None and len(curve.x):  # a name without a curve would stand in the legend
+            curves.append(replace(curve, number=number))
+    alone = len(settings) == 1 and len(settings[0].runs) == 1 and spread == "mean" and bool(curves)
+    quantity = f"{section}.{metric}" + (f".{spread}" if spread == "worst" else "")
+    if alone:
+        curves = [replace(curves[0], name="all rows together"), _median(settings[0].runs[0], section, metric)]
         band = "; the band: 10th to 90th percentile of clients"
     elif (most := max((len(one.runs) for one in settings), default=1)) > 1:
         band = f"; mean of {most} seeds, the band is its 95 % confidence interval"
-    name = re.sub("[^A-Za-z0-9]+", "-", f"{section}-{metric}" + ("" if spread in (None, "mean") else f"-{spread}"))
     ends = limits(metric)
     if any(end < ends[0] or end > ends[1] for one in curves for end in (*one.low, *one.high)):
         band += f", drawn from {ends[0]:g} to {ends[1]:g}"
-    named = len(settings) > 1
-    return Curves(name, f"{what}{band}.", "round", metric, curves, named=named, limits=ends)
+    named = len(settings) > 1 or alone
+    each = ", all rows together" if spread == "mean" and not alone else ""
+    caption = f"{what}{each} ({quantity}){band}."
+    return Curves(re.sub("[^A-Za-z0-9]+", "-", quantity), caption, "round", metric, curves, named=named, limits=ends)
 
 
 def over_seeds(label: str, found: Sequence[dict[int, float]]) -> Curve:
@@ -89,9 +102,9 @@ def over_seeds(label: str, found: Sequence[dict[int, float]]) -> Curve:
     return Curve(label, rounds, mean.tolist(), (mean - half).tolist(), (mean + half).tolist())
 
 
-def _spread(curve: Curve, run: Told, section: str, metric: str) -> Curve:
-    """Return the curve of a run with a band of the 10th to the 90th percentile of its clients."""
-    low, high = (run.series(section, metric, name) for name in ("p10", "p90"))
-    nan = float("nan")
-    ends = [[one.get(int(round), nan) for round in curve.x] for one in (low, high)]
-    return replace(curve, low=ends[0], high=ends[1])
+def _median(run: Told, section: str, metric: str) -> Curve:
+    """Return the curve of the median client of a run, with a band from the 10th to the 90th percentile of clients."""
+    middle, low, high = (run.series(section, metric, name) for name in ("p50", "p10", "p90"))
+    x = [round for round in middle if round in low and round in high]
+    y, least, most = ([one[round] for round in x] for one in (middle, low, high))
+    return Curve("median client", x, y, least, most, number=len(SERIES) - 1)

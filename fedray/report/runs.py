@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from fedray.core.errors import counted, listed
-from fedray.core.record import more_is_better
+from fedray.core.record import OWN, more_is_better
 from fedray.report.blocks import Block, Cell, Facts, Figures, Section, Table, Verbatim, Words, number
 from fedray.report.charts import Chart
 from fedray.report.clients import client_blocks
@@ -17,8 +17,8 @@ from fedray.report.costs import cost_blocks
 from fedray.report.privacy import privacy_blocks
 from fedray.report.progress import MOST_CURVES, progress_charts
 from fedray.report.told import Setting, Told, read_runs, settings_of
-from fedray.sweep import NOT_MEASURED, UNTESTED, Outcome, Sweep, in_words, tabulate
 from fedray.sweep import Cell as SweepCell
+from fedray.sweep import Outcome, Sweep, in_words, notes, tabulate
 
 _MOST_LINES, _MOST_METRICS = 100, 8
 _FACTS = {
@@ -126,11 +126,10 @@ def _results(folders: Sequence[Path], settings: Sequence[Setting]) -> Iterator[B
     if len(rows) == 1 and seeds == 1:
         yield from _best(settings[0].runs[0])
         return
-    if any(NOT_MEASURED in line for line in lines):
-        words += f". {NOT_MEASURED}: {UNTESTED}"
+    words = ". ".join([words, *notes(head, lines)])
     tables = list(_side_by_side(head, lines))
     yield from (Table(*one) for one in tables[:-1])
-    yield Table(*tables[-1], f"{words}. Of clients: the mean over examples.")
+    yield Table(*tables[-1], f"{words}.")
 
 
 def _side_by_side(head: Sequence[str], lines: Sequence[Sequence[str]]) -> Iterator[tuple[list[str], list[list[str]]]]:
@@ -148,12 +147,15 @@ def _best(run: Told) -> Iterator[Block]:
     lines: list[list[Cell]] = []
     for name, value in run.final.items():
         section, _, metric = name.partition(".")
+        if section == OWN:
+            continue
         series = run.series(section, metric, "mean")
         best = (max if more_is_better(metric) else min)(series, key=series.__getitem__) if series else None
         cells: list[Cell] = [name, "nan" if value is None else number(value)]
         lines.append([*cells, "" if best is None else number(series[best]), best])
     if lines:
-        yield Table(["metric", "last", "best", "in round"], lines, "Of clients: the mean over examples.")
+        caption = "".join(f"{words}." for words in notes([str(line[0]) for line in lines], []))
+        yield Table(["metric", "last", "best", "in round"], lines, caption)
 
 
 def _progress(settings: Sequence[Setting]) -> Iterator[Block]:

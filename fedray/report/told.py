@@ -12,12 +12,12 @@ from typing import Any
 import yaml
 
 from fedray.core.errors import ConfigError
-from fedray.core.record import VIEWS
+from fedray.core.record import OWN, VIEWS, own
 from fedray.experiment.status import Status, read_run
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import PYTHON
 from fedray.rundir.tree import find_runs, is_run
-from fedray.sweep import Sweep
+from fedray.sweep import GIVEN, Sweep, numbers_of
 from fedray.tracking.services import flat
 
 SEED = "seed"
@@ -73,8 +73,10 @@ class Told:
         return self.options.get(SEED, "")
 
     def last(self, section: str) -> Mapping[str, Any]:
-        """Return a section of the newest record that has it."""
-        return next((record[section] for record in reversed(self.records) if record.get(section)), {})
+        """Return a section of the newest record that has it; ``own``: that of the model that clients would use."""
+        section = own(self._newest) if section == OWN else section
+        found: Mapping[str, Any] = self._newest.get(section, {})
+        return found
 
     def table(self, section: str, name: str) -> Mapping[str, Any]:
         """Return a table of the newest record that has it."""
@@ -89,6 +91,7 @@ class Told:
             metric: its name there.
             spread: the number of its spread over clients, where it has one.
         """
+        section = own(self._newest) if section == OWN else section
         values = ((int(record["round"]), record.get(section, {}).get(metric)) for record in self.records)
         found = ((round, value.get(spread) if isinstance(value, dict) else value) for round, value in values)
         return {round: float(value) for round, value in found if value is not None}
@@ -96,11 +99,18 @@ class Told:
     @property
     def final(self) -> dict[str, float | None]:
         """The numbers of the last evaluation, as a sweep's table has them."""
-        test = {f"test.{name}": value for name, value in self.last("test").items()}
-        views = {view: self.last(view) for view in VIEWS.values()}
-        clients = {f"{view}.{name}": one["mean"] for view, found in views.items() for name, one in found.items()}
-        train = self.last("train")
-        return test | clients | ({"train.loss": train["loss"]} if "loss" in train else {})
+        return {name: value for name, value in numbers_of(self._newest).items() if name not in GIVEN}
+
+    @property
+    def personal(self) -> bool | None:
+        """True if its clients have models of their own; None: no client was evaluated."""
+        found = {*self._newest} & {*VIEWS.values()}
+        return own(self._newest) == VIEWS["personal"] if found else None
+
+    @cached_property
+    def _newest(self) -> dict[str, Any]:
+        """Each section of the newest record that has it."""
+        return {name: section for record in self.records for name, section in record.items() if section}
 
 
 @dataclass(frozen=True)

@@ -117,12 +117,11 @@ def evaluated_in(
 def spread(rows: ClientRows) -> dict[str, dict[str, float]]:
     """Describe how each metric spreads over clients.
 
-    ``mean`` is over examples; ``client_mean``, ``std`` and the percentiles ``p10``, ``p50`` and ``p90`` count each
-    client once, the standard deviation as that of all there are (divided by C).  ``worst`` is the mean over the tenth
-    of the clients, rounded up, that the metric is worst for.
+    ``mean`` is of the examples of all clients together; ``client_mean``, ``std`` and the percentiles ``p10``, ``p50``
+    and ``p90`` count each client once, the standard deviation as that of all there are (divided by C).  ``worst`` is
+    the mean over the tenth of the clients, rounded up, that the metric is worst for.
 
-    Of a metric that is no mean over examples, such as F1, ``mean`` is that of all examples together; clients whose
-    examples give it no value are left out of the rest.
+    Clients whose examples give a metric no value, such as an AUROC of one class, are left out of all but the mean.
 
     >>> rows = ClientRows("global", np.array([0, 1]), np.array([30, 10]), {"accuracy": np.array([1.0, 0.5])})
     >>> {name: round(value, 3) for name, value in spread(rows)["accuracy"].items()}

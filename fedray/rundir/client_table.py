@@ -45,7 +45,7 @@ class ClientRows:
         view: ``train``: of their training; of an evaluation on their held-out rows ``global``: of the global model,
             ``personal``: of the client's own, ``finetuned``: of that after more training.
         clients: client indices ``[C]``, rising.
-        examples: for each client the number of examples that its metrics are means over, ``[C]``.
+        examples: for each client the number of examples that its metrics are of, ``[C]``.
         metrics: values of each client by name, float64 ``[C]``; ``loss`` is the first.
         whole: of metrics that are no means over examples, the values of all examples together.
         tables: metrics of all examples together that are no numbers, by name.
@@ -84,7 +84,7 @@ def read_clients(run_dir: str | Path) -> pyarrow.Table:
     Returns:
         A ``pyarrow.Table``, for ``to_pandas()`` or ``polars.from_arrow``.  A row is a client in a round and a view:
         ``round`` (int64), ``client`` (its id), ``view`` (``global``: the global model on its held-out rows; ``train``:
-        its training in the round), ``examples`` (int64) that the metrics are means over, and the metrics (float64),
+        its training in the round), ``examples`` (int64) that the metrics are of, and the metrics (float64),
         ``loss`` first; what a view does not have is null.  The metric ``confusion_matrix`` is a list of the counts
         above zero: ``true``, ``predicted`` (names of classes) and ``count`` (int64).
 

@@ -21,7 +21,7 @@ class Got:
     Args:
         client: its id.
         view: one of :data:`fedray.core.record.VIEWS`.
-        examples: those that its metrics are means over.
+        examples: those that its metrics are of.
         metrics: by name; None, as NaN: the metric has no value there.
     """
 
@@ -57,7 +57,8 @@ def each_client(found: Iterable[Got], width: int, digits: int = 4) -> tuple[Grid
     examples = {one.client: one.examples for one in seen.values()}
     views = [view for view in VIEWS if any(view == one.view for one in seen.values())]
     metrics = list(dict.fromkeys(name for one in seen.values() for name in one.metrics))
-    heads = {(view, name): name if views == ["global"] else f"{view} {name}" for name in metrics for view in views}
+    alone = views == ["global"]
+    heads = {(view, name): name if alone else f"{VIEWS[view]}.{name}" for name in metrics for view in views}
     cells = [
         [client, f"{count:,}", *(_cell(seen.get((client, view)), name, digits) for view, name in heads)]
         for client, count in examples.items()

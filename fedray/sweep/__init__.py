@@ -5,23 +5,23 @@ from fedray.sweep.folder import Sweep
 from fedray.sweep.grid import Cell, grid, split_values
 from fedray.sweep.search import Search
 from fedray.sweep.table import (
-    NOT_MEASURED,
+    GIVEN,
     TABLE,
-    UNTESTED,
     Outcome,
     Row,
     fitting,
     in_words,
     interval,
+    notes,
+    numbers_of,
     tabulate,
     write_table,
 )
 
 __all__ = [
-    "NOT_MEASURED",
+    "GIVEN",
     "SWEEP",
     "TABLE",
-    "UNTESTED",
     "Cell",
     "Outcome",
     "Row",
@@ -31,6 +31,8 @@ __all__ = [
     "grid",
     "in_words",
     "interval",
+    "notes",
+    "numbers_of",
     "split_values",
     "tabulate",
     "write_table",

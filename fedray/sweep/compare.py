@@ -12,7 +12,7 @@ import numpy as np
 from fedray.config.layers import Layers, overlay
 from fedray.core.errors import ConfigError
 from fedray.core.messages import PERSONAL
-from fedray.core.record import VIEWS
+from fedray.core.record import own as own_section
 from fedray.data import ClientData
 from fedray.experiment.build import Config
 from fedray.experiment.evaluate import checkpoint_of, evaluate_model, evaluate_run
@@ -171,7 +171,7 @@ def lines(contender: Contender, note: str = "") -> Iterator[Line]:
         yield Line(contender.words, note=note)
         return
     final: dict[str, Any] = contender.folder.summary().get("final") or {}
-    own: dict[str, dict[str, Any]] = final.get(VIEWS["personal"]) or final.get(VIEWS["global"]) or {}
+    own: dict[str, dict[str, Any]] = final.get(own_section(final)) or {}
     if contender.algorithm == ALONE:
         plan = contender.config.plan(contender.folder.encoding(), contender.folder.inputs(), contender.folder.meaning())
         yield from _alone(plan, contender, own)

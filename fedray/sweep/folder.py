@@ -13,7 +13,6 @@ from typing import Any
 from fedray.config.layers import ConfigFile, on_slurm, overlay
 from fedray.config.sections import ClusterSection
 from fedray.core.errors import ConfigError, one_line
-from fedray.core.record import VIEWS
 from fedray.experiment.build import Config
 from fedray.experiment.experiment import Experiment
 from fedray.run.budget import LAST_ROUND
@@ -25,7 +24,7 @@ from fedray.sweep.finished import CIRCUMSTANCES, check_same, differing, warn_of_
 from fedray.sweep.grid import SEED, Cell, axes_of
 from fedray.sweep.names import Names, identity, named, names_of
 from fedray.sweep.search import Search, Setting
-from fedray.sweep.table import Outcome, Row, tabulate, write_table
+from fedray.sweep.table import Outcome, Row, numbers_of, tabulate, write_table
 
 
 @dataclass(frozen=True)
@@ -342,9 +341,6 @@ def _outcome(cell: Cell, folder: RunFolder) -> Outcome:
     if status not in COMPLETE:
         return Outcome(cell, failed=status == "failed")
     final: dict[str, Any] = summary.get("final") or {}
-    found = {f"{kind}.{name}": value for kind in ("train", "test") for name, value in final.get(kind, {}).items()}
-    views = ((view, final.get(view, {})) for view in VIEWS.values())
-    clients = {f"{view}.{name}": spread["mean"] for view, found in views for name, spread in found.items()}
     missing = final.get("evaluated", {}).get("missing")
-    metrics = found | clients | ({"clients_test.missing": missing} if missing else {})
+    metrics = numbers_of(final) | ({"clients_test.missing": missing} if missing else {})
     return Outcome(cell, metrics, paused=paused_after(summary))

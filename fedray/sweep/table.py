@@ -6,31 +6,29 @@ import csv
 import io
 import json
 import math
+import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from fedray.core.record import headline
+from fedray.core.record import OWN, VIEWS, headline, limits, own
 from fedray.core.terminal import Grid, fitted, plain
 from fedray.rundir import durable
 from fedray.sweep.grid import SEED, Cell
 
 TABLE = "table"
-_GIVEN = ("train.lr",)
-CONFIDENCE = 0.95
+GIVEN = ("train.lr",)
+"""Numbers that training was given, which are no results."""
 
-NOT_MEASURED = "-"
-"""The sign for a metric that runs of a setting do not have, and others do."""
+CONFIDENCE = 0.95
 
 NOT_VARIED = "as config"
 """The words for a key that the sweep of a setting did not vary, and others in the folder did."""
 
-UNTESTED = (
-    "not measured: test is of a whole model on the server, clients_personal of models of the clients' own, and not "
-    "every algorithm has both"
-)
-"""The words for that sign."""
+_NOT_MEASURED = "-"
+_CUT = re.compile(r"[\d.]+ \[[\d.]+, [\d.]+\]")
 
 
 @dataclass(frozen=True)
@@ -93,6 +91,28 @@ class Outcome:
     earlier: bool = False
 
 
+def numbers_of(sections: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the numbers of a record by section and name, ``clients_test.accuracy``, as a table of runs has them.
+
+    Of clients that of all their rows together; and as ``own`` the mean over clients, each counted once, with the model
+    that each would use, which algorithms with and without personal models have in common.
+
+    >>> spread = {"accuracy": {"mean": 0.75, "client_mean": 0.5}}
+    >>> numbers_of({"test": {"loss": 0.25}, "clients_personal": spread})
+    {'test.loss': 0.25, 'own.accuracy': 0.5, 'clients_personal.accuracy': 0.75}
+    """
+    views = [(OWN, own(sections), "client_mean"), *((name, name, "mean") for name in VIEWS.values())]
+    clients = {
+        f"{name}.{metric}": spread.get(which)
+        for name, section, which in views
+        for metric, spread in sections.get(section, {}).items()
+    }
+    test, train = (
+        {f"{name}.{metric}": value for metric, value in sections.get(name, {}).items()} for name in ("test", "train")
+    )
+    return test | clients | train
+
+
 def tabulate(outcomes: Sequence[Outcome]) -> list[Row]:
     """Make one row for each setting, in the order of the cells."""
     settings: dict[tuple[tuple[str, str], ...], list[Outcome]] = {}
@@ -144,15 +164,38 @@ def in_words(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     metrics = metrics_of(rows)
     lines = []
     for row in rows:
-        lacking = NOT_MEASURED if row.runs else ""
-        numbers = (_words(row.metrics[name]) if name in row.metrics else lacking for name in metrics)
+        lacking = _NOT_MEASURED if row.runs else ""
+        numbers = (_words(row.metrics[name], name) if name in row.metrics else lacking for name in metrics)
         lines.append([*(row.setting.get(key, NOT_VARIED) for key in keys), _runs(row), *numbers])
     return [*keys, "runs", *metrics], lines
 
 
+def notes(head: Sequence[str], lines: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield what is to be said below a table for people: of the signs in it, and of its columns."""
+    if any(_NOT_MEASURED in line for line in lines):
+        yield (
+            f"{_NOT_MEASURED}: not measured: test is of a whole model on the server, clients_personal of models of the "
+            "clients' own, and not every algorithm has both"
+        )
+    if any(name.startswith(f"{OWN}.") for name in head):
+        yield "own: the model that each client would use, its own or else the global one; the mean over clients"
+    if any(name.startswith(tuple(f"{view}." for view in VIEWS.values())) for name in head):
+        yield "clients_...: the rows of all clients together"
+    if any(_CUT.fullmatch(cell) for line in lines for cell in line):
+        yield "[ ]: the ends of the confidence interval, cut at the least and the most that there can be"
+
+
 def metrics_of(rows: Sequence[Row]) -> list[str]:
-    """Return the metrics that a table for people has: what training was given, such as its learning rate, is none."""
-    return [name for name in dict.fromkeys(name for row in rows for name in row.metrics) if name not in _GIVEN]
+    """Return the metrics that a table for people has.
+
+    What training was given, such as its learning rate, is none; ``own`` is there where some settings have personal
+    models and some have none, and so no other number of clients is common to them.  Those of training are last.
+    """
+    kept = [name for name in dict.fromkeys(name for row in rows for name in row.metrics) if name not in GIVEN]
+    sections = [{name.partition(".")[0] for name in row.metrics} for row in rows]
+    personal = {VIEWS["personal"] in one for one in sections if OWN in one}
+    found = [name for name in kept if len(personal) > 1 or not name.startswith(f"{OWN}.")]
+    return sorted(found, key=lambda name: name.startswith("train."))
 
 
 def fitting(rows: Sequence[Row], width: int) -> tuple[Grid, list[str]]:
@@ -182,13 +225,18 @@ def _runs(row: Row) -> str:
     return ", ".join([f"{row.runs}/{row.wanted}", *paused, *lacking, *filter(None, [earlier])])
 
 
-def _words(found: Interval) -> str:
+def _words(found: Interval, name: str) -> str:
     """Return a mean with as many digits as its interval leaves a meaning.
 
-    >>> _words(interval({"1": 0.25, "2": 0.35})), _words(interval({"1": 0.25})), _words(interval({"1": 0.5, "2": 0.5}))
-    ('0.30 ± 0.64', '0.25', '0.5 ± 0')
-    >>> _words(interval({"1": 2.0, "2": 2.0001})), _words(interval({"1": 2000.0, "2": 2100.0}))
+    An interval that goes beyond what there can be of the metric is cut there, and stands in brackets by its ends.
+
+    >>> of = "test.loss"
+    >>> _words(interval({"1": 0.25, "2": 0.35}), of), _words(interval({"1": 0.25}), of)
+    ('0.30 ± 0.64', '0.25')
+    >>> _words(interval({"1": 2.0, "2": 2.0001}), of), _words(interval({"1": 2000.0, "2": 2100.0}), of)
     ('2.00005 ± 0.00064', '2050 ± 635')
+    >>> _words(interval({"1": 0.5, "2": 0.5}), of), _words(interval({"1": 0.9, "2": 0.94}), "test.accuracy")
+    ('0.5 ± 0', '0.92 [0.67, 1.00]')
     """
     if found.mean is None:
         return "nan"
@@ -197,6 +245,10 @@ def _words(found: Interval) -> str:
     digits = max(0, 1 - math.floor(math.log10(found.half_width)))
     if digits > 6:
         return f"{found.mean:.4g} ± {found.half_width:.2g}"
+    least, most = limits(name.partition(".")[2])
+    low, high = found.mean - found.half_width, found.mean + found.half_width
+    if least <= found.mean <= most and (low < least or high > most):
+        return f"{found.mean:.{digits}f} [{max(low, least):.{digits}f}, {min(high, most):.{digits}f}]"
     return f"{found.mean:.{digits}f} ± {found.half_width:.{digits}f}"
 
 

@@ -13,7 +13,7 @@ _MODELS = {
     "clients_finetuned": f"The model after more training at each client, evaluated on its rows: {_ROWS}.",
 }
 _SPREAD = {
-    "mean": "The mean over all examples: a client counts by its examples.",
+    "mean": "Of the rows of all clients together: a client counts by its rows.",
     "client_mean": "The mean over clients: each counts once.",
     "std": "The standard deviation over clients: each counts once.",
     "p10": "The 10th percentile: one client in ten has less.",
@@ -61,19 +61,20 @@ def description(name: str) -> str:
 
     >>> description("test/accuracy").splitlines()[0]
     'The global model after the round, on the central test set.'
-    >>> description("clients_test/loss/p90").splitlines()[-1]
-    'The 90th percentile: one client in ten has more.'
+    >>> description("clients_test/loss/p90").splitlines()[-3::2]
+    ['The 90th percentile: one client in ten has more.', 'In records: `clients_test.loss.p90`.']
     >>> description("krum/kept")
     'Told of each round by `krum`, a part of the run.'
     """
     section, _, rest = name.partition("/")
+    recorded = f"In records: `{name.replace('/', '.')}`."
     if name in _SAID:
         return _SAID[name]
     if section == "test":
-        return _joined("The global model after the round, on the central test set.", _metric(rest))
+        return _joined("The global model after the round, on the central test set.", _metric(rest), recorded)
     metric, _, spread = rest.rpartition("/")
     if section in _MODELS and spread in _SPREAD:
-        return _joined(_MODELS[section], _metric(metric), _SPREAD[spread])
+        return _joined(_MODELS[section], _metric(metric), _SPREAD[spread], recorded)
     if section == "usage" and spread in _OVER_WORKERS and (said := _SAID.get(f"usage/{metric}")):
         return _joined(said, _OVER_WORKERS[spread])
     if name.startswith("usage/failures/"):

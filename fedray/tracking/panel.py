@@ -57,18 +57,14 @@ def curves(records: Sequence[RoundRecord]) -> str:
     1
     """
     loss = _series(records, lambda record: record.train.get("loss"))
-    charts = [_chart("training loss", loss, _BLUE)] if loss else []
-    for section, words in (("test", "test"), *((name, _whose(view)) for view, name in VIEWS.items())):
+    charts = [_chart("train.loss", loss, _BLUE)] if loss else []
+    for section in ("test", *VIEWS.values()):
         names = dict.fromkeys(name for record in records for name in getattr(record, section))
         if names:
             metric = headline(list(names))
             told = _series(records, lambda record, s=section, m=metric: _value(getattr(record, s).get(m)))  # type: ignore[misc]
-            charts.append(_chart(f"{words} {metric}", told, _ORANGE))
+            charts.append(_chart(f"{section}.{metric}", told, _ORANGE))
     return "".join(charts)
-
-
-def _whose(view: str) -> str:
-    return "clients'" if view == "global" else f"clients' {view}"
 
 
 def _value(number: float | dict[str, float] | None) -> float | None:

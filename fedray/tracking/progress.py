@@ -68,13 +68,13 @@ class Progress:
             pace = sum(self._recent) / len(self._recent)
             parts += [_pace(pace), f"{duration(pace * (self.run.rounds - self.round))} left"]
         if "loss" in self._train:
-            parts.append(f"train loss {number(self._train['loss'])}")
+            parts.append(f"train.loss {number(self._train['loss'])}")
         if self._test:
             name = headline(self._test)
-            parts.append(f"test {name} {number(self._test[name])}")
+            parts.append(f"test.{name} {number(self._test[name])}")
         elif whose := [view for view, found in self._clients.items() if found]:
             name = headline(found := self._clients[whose[-1]])
-            parts.append(f"clients' {whose[-1]} {name} {number(found[name]['mean'])}")
+            parts.append(f"{VIEWS[whose[-1]]}.{name} {number(found[name]['mean'])}")
         if self._failed:
             parts.append(f"failed {self._failed}")
         return "  ".join(parts)
@@ -84,14 +84,13 @@ class Progress:
         rows = [
             ("rounds", f"{self.round:,} of {self.run.rounds:,}"),
             ("time", duration(float(summary.get("seconds", self._seconds)))),
-            *((f"train {name}", number(value)) for name, value in self._train.items()),
-            *((f"test {name}", number(value)) for name, value in self._test.items()),
+            *((f"train.{name}", number(value)) for name, value in self._train.items()),
+            *((f"test.{name}", number(value)) for name, value in self._test.items()),
         ]
         for view, metrics in self._clients.items():
-            whose = "clients'" if view == "global" else f"clients' {view}"
             for name, spread in metrics.items():
                 mean, low, high = (number(spread.get(which)) for which in ("mean", "p10", "p90"))
-                rows.append((f"{whose} {name}", f"{mean} (10 % of clients up to {low}, 10 % from {high} on)"))
+                rows.append((f"{VIEWS[view]}.{name}", f"{mean} (10 % of clients up to {low}, 10 % from {high} on)"))
         if best := summary.get("best"):
             kept = f", in {best['file']}" if "file" in best else ""
             rows.append(("best", f"{best['metric']} {number(best['value'])} in round {best['round']:,}{kept}"))

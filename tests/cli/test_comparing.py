@@ -85,13 +85,13 @@ def test_the_head_names_what_is_shown() -> None:
     whole, left = table(found, 1000)
     head, first, second = shown(whole)
     assert head[2:] == [
-        "test accuracy",
-        "test auc",
-        "test loss",
-        "own accuracy",
+        "test.accuracy",
+        "test.auc",
+        "test.loss",
+        "own.accuracy",
         "worst tenth",
-        "own auroc",
-        "own loss",
+        "own.auroc",
+        "own.loss",
     ]
     assert first[:5] == ["a alone", "1,200", "0.7500", "nan", "0.5000"]
     assert (first[5:], left) == ([""] * 4, [])
@@ -100,8 +100,8 @@ def test_the_head_names_what_is_shown() -> None:
         part, left = table(found, width)
         assert max(map(len, plain(part).splitlines())) <= width
         assert {*part.head, *left} == {*whole.head}
-        assert part.head[2] == "test accuracy"
-        assert "own accuracy" in part.head
+        assert part.head[2] == "test.accuracy"
+        assert "own.accuracy" in part.head
 
 
 def test_each_of_a_few_clients_has_its_lines() -> None:

@@ -159,12 +159,12 @@ def test_the_clients_of_a_run_are_evaluated_by_their_own_models(cli: Cli, small:
     shown, _, matrices = cli("evaluate", "out", "--clients").out.partition("personal confusion_matrix of each client")
     shown = shown.partition("global confusion_matrix of each client")[0]
     record = json.loads(Path("out/metrics.jsonl").read_text().splitlines()[-1])
-    assert f"personal accuracy  {record['clients_personal']['accuracy']['mean']:.6g} (client_mean " in shown
+    assert f"clients_personal.accuracy  {record['clients_personal']['accuracy']['mean']:.6g} (client_mean " in shown
     table = read_clients("out").to_pylist()
     own = {row["client"]: row for row in table if row["view"] == "personal" and row["round"] == record["round"]}
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines() if line.startswith("│")]
     head = next(line for line in shown.splitlines() if line.startswith("┃"))
-    at = [cell.strip() for cell in head.split("┃")[1:-1]].index("personal accuracy")
+    at = [cell.strip() for cell in head.split("┃")[1:-1]].index("clients_personal.accuracy")
     assert {line[0]: line[at] for line in lines} == {name: f"{row['accuracy']:.6g}" for name, row in own.items()}
     cells = [word for line in matrices.splitlines()[4:-1] for word in line.split("│")[3:-1]]
     counts = [int(word.replace(",", "")) for word in cells]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
+import pytest
 from torch import nn
 
 import fedray
@@ -19,20 +23,31 @@ def result(rounds: int, *, stopped: bool = False) -> fedray.Result:
 
 
 def test_it_is_one_line_in_python() -> None:
-    words = "rounds 2 of 2, train loss 0.5, test accuracy 0.2"
+    words = "rounds 2 of 2, train.loss 0.5, test.accuracy 0.2"
     assert repr(result(2)) == f"Result({words}, run_dir='runs/<first>')"
     assert repr(result(2, stopped=True)) == f"Result({words}, stopped, run_dir='runs/<first>')"
 
 
 def test_a_notebook_has_curves_and_numbers() -> None:
     html = result(3)._repr_html_()
+    assert html is not None
     assert html.count("<svg") == 2
     assert "runs/&lt;first&gt;" in html
     assert "round 3 of 3" in html
     assert "stopped" not in html
-    assert "stopped" in result(3, stopped=True)._repr_html_()
+    assert "stopped" in str(result(3, stopped=True)._repr_html_())
+
+
+def test_the_cell_that_trains_shows_the_panel_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, shell = ModuleType("IPython"), SimpleNamespace(kernel=object(), execution_count=4)
+    module.get_ipython = lambda: shell  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", module)
+    trained = replace(result(3), cell=4)
+    assert trained._repr_html_() is None
+    shell.execution_count = 5
+    assert "<svg" in str(trained._repr_html_())
 
 
 def test_one_without_rounds_is_shown_too() -> None:
     assert "rounds 0 of 0" in repr(result(0))
-    assert "<svg" not in result(0)._repr_html_()
+    assert "<svg" not in str(result(0)._repr_html_())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from fedray.report.runs import report_sections
 from tests.chromium import chromium
 from tests.report.folders import NOW, write_run
 
+PRIVATE = "transforms: [{name: clip, norm: 1.0}, {name: gaussian, multiplier: 0.3}]\nsampler: {name: poisson}\n"
+TOLD = [f"{view}.{name}" for view in ("global", "personal") for name in ("loss", "accuracy", "auroc", "sensitivity")]
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
@@ -28,9 +32,27 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of five seeds of 200 rounds and 100 clients, with names that are long."""
-    folder = tmp_path_factory.mktemp("runs")
-    for seed in range(1, 6):
-        write_run(folder / f"seed={seed},a.rather.long.key={'x' * 60}", seed, rounds=200, sizes=(30,) * 100)
+    return written(tmp_path_factory.mktemp("runs"), [("fedavg", seed) for seed in range(1, 6)])
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of three algorithms with three seeds each, of private runs that say what they have sent."""
+    runs = [(name, seed) for name in ("fedavg", "ditto", "a.rather.long:Algorithm") for seed in (1, 2, 3)]
+    return written(tmp_path_factory.mktemp("several"), runs)
+
+
+def written(folder: Path, runs: list[tuple[str, int]]) -> Path:
+    """Write some runs and the report of them."""
+    sent = {"since": 1, "before": {}, "told": {"training": ["examples", "loss"], "evaluation": TOLD}}
+    sent |= {"variants": [{"parts": [{"name": "delta", "in": "training", "numbers": 9, "dtype": "f32", "bytes": 36}]}]}
+    counts = {name: [3] * 100 for name in ("rounds", "surveys", "evaluations", "bytes")}
+    sent |= {"by_client": {"client": [f"h{client}" for client in range(100)], **counts}}
+    for name, seed in runs:
+        path = folder / f"seed={seed},{name.partition(':')[0]},a.rather.long.key={'x' * 60}"
+        options: dict[str, Any] = {} if name == "ditto" else {"clients_personal": {}}
+        write_run(path, seed, f"'{name}'", 200, PRIVATE, (30,) * 100, **options)
+        (path / "sent.json").write_text(json.dumps(sent))
     title, lead, sections = report_sections([folder], NOW)
     path = folder / "report.html"
     path.write_text(render(title, sections, lead))
@@ -65,6 +87,42 @@ def test_nothing_sticks_out_and_nothing_overlaps(browser: Chrome, page: Path, wi
         "return Math.min(...[...document.querySelectorAll('svg text')].map(t => t.getBoundingClientRect().height))"
     )
     assert words >= 9  # pixels: it can be read
+
+
+def test_on_a_phone_a_few_long_lines_stand_below_each_other(browser: Chrome, several: Path) -> None:
+    look(browser, several, 390)
+    over = "return [...document.querySelectorAll('.wide')].filter(one => one.scrollWidth > one.clientWidth"
+    assert browser.execute_script(f"{over} && one.querySelector('.few')).map(one => one.innerText)") == []
+    heads = "const cells = document.querySelectorAll('.few tr:first-child td');"
+    heads += "return [...cells].map(one => getComputedStyle(one, '::before').content)"
+    assert '"test.accuracy"' in browser.execute_script(heads)
+    assert browser.find_element(By.TAG_NAME, "thead").rect["width"] <= 1
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_table_that_can_be_moved_says_so_and_its_first_column_covers_no_other(
+    browser: Chrome, several: Path, width: int
+) -> None:
+    look(browser, several, width)
+    browser.execute_script("document.querySelectorAll('details').forEach(one => { one.open = true })")
+    for one in browser.find_elements(By.CLASS_NAME, "wide"):
+        assert "gradient" in one.value_of_css_property("background-image")
+        browser.execute_script("arguments[0].scrollLeft = 1e6", one)
+        (head,) = one.find_elements(By.CSS_SELECTOR, "tbody tr:first-child th")
+        if head.value_of_css_property("position") == "sticky":
+            assert head.rect["width"] <= one.rect["width"] / 2
+
+
+def test_what_is_folded_is_printed(browser: Chrome, several: Path) -> None:
+    look(browser, several, 1280)
+    heights = "return [...document.querySelectorAll('details > pre, details table')].map(one => one.checkVisibility("
+    heights += "{contentVisibilityAuto: true, visibilityProperty: true}))"
+    assert not any(browser.execute_script(heights))
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    shown = browser.execute_script(heights)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert len(shown) > 5
+    assert all(shown)
 
 
 def test_it_asks_for_nothing(browser: Chrome, page: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fedray.report import Bars, Chart, Curve, Curves, Matrix, Points
+from fedray.report import Bars, Boxes, Chart, Curve, Curves, Matrix, Points
 from fedray.report.charts import SERIES
 
 
@@ -72,6 +72,24 @@ def test_points_are_sorted_and_their_mean_is_a_line() -> None:
     assert np.asarray(axes.lines[0].get_ydata()).tolist() == [0.5, 0.9]
     assert np.asarray(axes.lines[1].get_ydata()) == pytest.approx([0.7, 0.7])
     assert axes.lines[0].get_marker() != axes.lines[2].get_marker()
+
+
+def test_a_box_has_the_quartiles_and_whiskers_the_tenths() -> None:
+    values = [*np.linspace(0, 1, 101).tolist(), math.nan]
+    chart = Boxes("b", "B.", "auc", [("fedavg", values), ("ditto", [math.nan])], numbers=[3, 1])
+    axes = drawn(chart)
+    (box,) = [patch for container in axes.containers for patch in container]
+    assert (box.get_x(), box.get_x() + box.get_width()) == pytest.approx((0.25, 0.75))
+    whisker, median, ends, mean = (np.asarray(line.get_xdata()).tolist() for line in axes.lines)
+    assert (whisker, median, ends, mean) == (
+        pytest.approx([0.1, 0.9]),
+        pytest.approx([0.5, 0.5]),
+        [0, 1],
+        pytest.approx([0.5]),
+    )
+    assert axes.lines[0].get_color() == SERIES[3]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["fedavg", "ditto"]
+    assert len(list(chart.table())) == 1 + 102 + 1
 
 
 def test_bars_stand_beside_each_other() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
-from fedray.report import Figures, Matrix, Points, Table, Words
+from fedray.report import Boxes, Figures, Matrix, Points, Table, Words
 from fedray.report import clients as module
 from fedray.report.clients import client_blocks
 from fedray.report.told import settings_of
@@ -18,12 +20,13 @@ def test_each_client_has_its_line_with_the_mean_over_seeds(tmp_path: Path) -> No
     settings = settings_of(told(*(write_run(tmp_path / f"{seed}", seed) for seed in (1, 3))))
     charts, spread, table = client_blocks(settings)
     assert isinstance(table, Table)
-    assert table.head == ["client", "rows", "global loss", "global accuracy", "personal loss", "personal accuracy"]
+    names = [f"clients_{view}.{metric}" for view in ("test", "personal") for metric in ("loss", "accuracy")]
+    assert table.head == ["client", "rows", *names]
     assert [row[:2] for row in table.rows] == [["<h0>", 8], ["<h1>", 5], ["<h2>", 2]]
     assert [row[3] for row in table.rows] == pytest.approx([0.52, 0.62, 0.72])
     assert "mean of 2 seeds" in table.caption
     assert isinstance(spread, Table)
-    assert [row[:2] for row in spread.rows] == [["global", "accuracy"], ["personal", "accuracy"]]
+    assert [row[0] for row in spread.rows] == ["clients_test.accuracy", "clients_personal.accuracy"]
     assert isinstance(charts, Figures)
     points, _, labels = charts.charts
     assert isinstance(points, Points)
@@ -54,7 +57,7 @@ def test_of_very_many_clients_those_that_fare_worst_are_shown(tmp_path: Path, mo
     *_, table = client_blocks(settings_of(told(write_run(tmp_path / "1"))))
     assert isinstance(table, Table)
     assert [row[0] for row in table.rows] == ["<h0>", "<h1>"]
-    assert "the 2 of 3 clients that fare worst by personal accuracy" in table.caption
+    assert "the 2 of 3 clients that fare worst by clients_personal.accuracy" in table.caption
 
 
 def test_settings_have_a_series_and_a_folded_table_each(tmp_path: Path) -> None:
@@ -65,6 +68,39 @@ def test_settings_have_a_series_and_a_folded_table_each(tmp_path: Path) -> None:
     assert isinstance(first, Points)
     assert [name for name, _ in first.series] == ["fedavg", "ditto"]
     assert [one.folded for one in tables if isinstance(one, Table)] == ["Each client: fedavg", "Each client: ditto"]
+
+
+def test_what_settings_have_in_common_is_the_model_that_clients_would_use(tmp_path: Path) -> None:
+    plain, own = write_run(tmp_path / "a", 1, "fedavg", clients_personal={}), write_run(tmp_path / "b", 1, "ditto")
+    (part,) = (plain / "clients").iterdir()
+    whole = pq.read_table(part)
+    pq.write_table(whole.filter(pc.equal(whole["view"], "global")), part)
+    charts, *_ = client_blocks(settings_of(told(plain, own)))
+    assert isinstance(charts, Figures)
+    first, second, third = charts.charts[:3]
+    assert [one.name for one in (first, second, third)] == [
+        f"spread-{of}-accuracy" for of in ("own", "global", "personal")
+    ]
+    assert isinstance(first, Points)
+    assert isinstance(third, Points)
+    assert [name for name, _ in first.series] == ["fedavg", "ditto"]
+    assert [name for name, _ in third.series] == ["ditto"]
+    assert first.caption.endswith("(own.accuracy): a point for each client, and their mean.")
+
+
+def test_many_values_are_a_box_for_each_setting(tmp_path: Path) -> None:
+    """Three seeds of fifty clients each are no cloud of points."""
+    folders = [
+        write_run(tmp_path / f"{name}{seed}", seed, name, sizes=tuple(range(seed, seed + 50)))
+        for name in ("fedavg", "fedprox")
+        for seed in (1, 2, 3)
+    ]
+    charts, *_ = client_blocks(settings_of(told(*folders)))
+    assert isinstance(charts, Figures)
+    boxes = charts.charts[0]
+    assert isinstance(boxes, Boxes)
+    assert [(name, len(values)) for name, values in boxes.series] == [("fedavg", 150), ("fedprox", 150)]
+    assert "of the clients of all seeds. Box: the quartiles" in boxes.caption
 
 
 def test_clients_out_of_reach_are_told_of(tmp_path: Path) -> None:

@@ -52,5 +52,6 @@ def test_the_ledger_says_what_has_left(tmp_path: Path) -> None:
         ["before round 1: outline", "sums of columns", None, "an answer", 120],
         ["delta", "each round, training", 35, "float32", 140],
     ]
+    assert [row[0] for row in parts.rows[3:]] == ["loss", "clients_test.loss"]
     assert isinstance(clients, Table)
     assert [list(row) for row in clients.rows] == [["<a>", 3, 0, 1, 420]]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fedray.core.record import SPREAD
 from fedray.report.progress import metrics_of, over_seeds, progress_charts
 from fedray.report.told import settings_of
 from tests.report.folders import told, write_run
@@ -40,9 +41,11 @@ def test_one_run_shows_how_its_clients_spread(tmp_path: Path) -> None:
         "clients-personal-accuracy-worst",
         "train-loss",
     ]
-    (curve,) = charts["clients-test-accuracy"].curves
-    assert (list(curve.low), list(curve.y), list(curve.high)) == ([0.25] * 4, [0.5] * 4, [0.75] * 4)
-    assert "10th to 90th percentile" in charts["clients-test-accuracy"].caption
+    every, median = charts["clients-test-accuracy"].curves
+    assert (every.name, list(every.y), list(every.low)) == ("all rows together", [0.5] * 4, [])
+    assert (list(median.low), list(median.y), list(median.high)) == ([0.25] * 4, [0.5] * 4, [0.75] * 4)
+    caption = charts["clients-test-accuracy"].caption
+    assert caption.endswith("(clients_test.accuracy); the band: 10th to 90th percentile of clients.")
     (curve,) = charts["test-accuracy"].curves
     assert curve.y == pytest.approx([0.11, 0.21, 0.31, 0.41])
     assert not math.isnan(sum(curve.y))
@@ -57,3 +60,25 @@ def test_seeds_have_an_interval_and_settings_a_curve_each(tmp_path: Path) -> Non
     assert [len(curve.low) for curve in chart.curves] == [4, 0]
     assert "95 % confidence interval" in chart.caption
     assert metrics_of(settings, "train") == ["loss"]
+
+
+def test_algorithms_with_and_without_personal_models_share_a_chart(tmp_path: Path) -> None:
+    spread = dict.fromkeys(SPREAD, 0.5)
+    shared = {"auroc": spread | {"client_mean": 0.25}}
+    plain = write_run(tmp_path / "a", 1, "fedavg", clients_test=shared, clients_personal={})
+    own = {"auroc": spread | {"client_mean": 0.75}}
+    personal = write_run(tmp_path / "b", 1, "ditto", clients_test={"auroc": spread}, clients_personal=own)
+    charts = {chart.name: chart for chart in progress_charts(settings_of(told(plain, personal)))}
+    common = charts["own-auroc"]
+    assert [(curve.name, curve.y[-1]) for curve in common.curves] == [("fedavg", 0.25), ("ditto", 0.75)]
+    assert "mean over clients (own.auroc)" in common.caption
+    assert "own-auroc" not in {chart.name for chart in progress_charts(settings_of(told(personal)))}
+
+
+def test_a_setting_without_a_curve_has_no_name_in_the_legend(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"{seed}", seed) for seed in (1, 2)]
+    for run, kept in zip(runs, (slice(0, 1), slice(1, 4)), strict=True):  # no round is in both seeds
+        lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+        (run / "metrics.jsonl").write_text("".join(lines[kept]))
+    charts = list(progress_charts(settings_of(told(*runs, write_run(tmp_path / "3", 1, "ditto")))))
+    assert {curve.name for chart in charts for curve in chart.curves} == {"ditto"}

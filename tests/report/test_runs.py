@@ -142,6 +142,8 @@ def test_what_an_algorithm_has_not_is_told(tmp_path: Path) -> None:
     shown = {row[0]: dict(zip(table.head, row, strict=True)) for row in table.rows}
     assert shown["fedbn"]["test.accuracy"] == shown["fedavg"]["clients_personal.accuracy"] == "-"
     assert "-: not measured" in table.caption
+    assert {shown[name]["own.accuracy"] for name in shown} == {"0.5"}  # what both have
+    assert "own: the model that each client would use" in table.caption
     charts = {one.name: one for one in charts_in([sections["Over rounds"]]) if isinstance(one, Curves)}
     assert [(one.name, one.number) for one in charts["clients-personal-accuracy"].curves] == [("fedbn", 1)]
     assert charts["clients-personal-accuracy"].named

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fedray.core.terminal import plain
-from fedray.sweep import Outcome, fitting, grid, in_words, interval, tabulate, write_table
+from fedray.sweep import Outcome, fitting, grid, in_words, interval, notes, numbers_of, tabulate, write_table
 from fedray.sweep.table import student_quantile
 
 # Two-sided 95 % points of Student's t, as printed in NIST/SEMATECH, e-Handbook of Statistical Methods, 1.3.6.7.2.
@@ -123,13 +123,37 @@ def test_nothing_finished_is_a_table_too(tmp_path: Path) -> None:
     assert (tmp_path / "table.csv").read_text() == "runs,failed,missing,wanted,paused,earlier\n0,0,2,2,,0\n"
 
 
+def test_algorithms_with_and_without_personal_models_have_a_column_in_common() -> None:
+    spread = {"accuracy": {"mean": 0.75, "client_mean": 0.5}}
+    plain, personal = (
+        numbers_of({"clients_test": spread}),
+        numbers_of({"clients_test": spread, "clients_personal": spread}),
+    )
+    one, two = grid(["algorithm.name=fedavg,ditto"])
+    head, lines = in_words(tabulate([Outcome(one, plain), Outcome(two, personal)]))
+    assert head == ["algorithm.name", "runs", "own.accuracy", "clients_test.accuracy", "clients_personal.accuracy"]
+    assert lines == [["fedavg", "1/1", "0.5", "0.75", "-"], ["ditto", "1/1", "0.5", "0.75", "0.75"]]
+    assert [words.partition(":")[0] for words in notes(head, lines)] == ["-", "own", "clients_..."]
+    alike = tabulate([Outcome(one, plain), Outcome(two, plain)])
+    assert in_words(alike)[0] == ["algorithm.name", "runs", "clients_test.accuracy"]
+
+
+def test_a_cut_interval_is_explained_below_the_table() -> None:
+    cells = grid(["algorithm.name=fedavg,ditto", "seed=1,2"])
+    values = (0.9, 0.94, 0.5, 0.5)
+    rows = tabulate([Outcome(cell, {"test.accuracy": value}) for cell, value in zip(cells, values, strict=True)])
+    head, lines = in_words(rows)
+    assert [line[-1] for line in lines] == ["0.92 [0.67, 1.00]", "0.5 ± 0"]
+    assert [words.partition(":")[0] for words in notes(head, lines)] == ["[ ]"]
+
+
 def test_a_table_shows_what_there_is_room_for_and_names_the_rest(tmp_path: Path) -> None:
     names = ("train.loss", "train.lr", "test.loss", "test.accuracy", "clients_test.loss", "clients_test.accuracy")
     cells = grid(["algorithm.name=fedavg,fedprox", "seed=1,2"])
     values = [dict.fromkeys(names, 0.5 + number / 7) for number in range(len(cells))]
     rows = tabulate([Outcome(cell, one) for cell, one in zip(cells, values, strict=True)])
     whole, left = fitting(rows, 1000)
-    assert (list(whole.head), left) == (["algorithm.name", "runs", *names[:1], *names[2:]], [])  # a rate is no result
+    assert (list(whole.head), left) == (["algorithm.name", "runs", *names[2:], names[0]], [])  # a rate is no result
     for width in (160, 120, 100, 80, 70):
         table, left = fitting(rows, width)
         assert max(map(len, plain(table).splitlines())) <= width

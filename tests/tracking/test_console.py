@@ -70,7 +70,7 @@ def test_a_pipe_gets_plain_lines() -> None:
     assert all(letter == "\n" or letter.isprintable() for letter in text)
     lines = text.splitlines()
     assert lines[0] == "digits: 20 clients, 12,345 parameters, for 4 rounds"
-    assert lines[2] == "round 2/4  2 rounds/s  0:01 left  train loss 0.5  test accuracy 0.7  failed 2"
+    assert lines[2] == "round 2/4  2 rounds/s  0:01 left  train.loss 0.5  test.accuracy 0.7  failed 2"
     assert [line.split()[1] for line in lines if line.startswith("round ")] == ["1/4", "2/4", "3/4", "4/4"]
 
 
@@ -121,7 +121,7 @@ def test_the_model_before_training_has_a_line_and_no_pace() -> None:
     console.round(record(1))
     console.close()
     told = out.getvalue().splitlines()
-    assert told[1] == "before training  test accuracy 0.125"
+    assert told[1] == "before training  test.accuracy 0.125"
     assert told[2].startswith("round 1/4  2 rounds/s")
 
 
@@ -140,9 +140,9 @@ def test_the_table_says_how_it_ended() -> None:
     for line in (
         "rounds 4 of 4",
         "time 1:01",
-        "train loss 0.25",
-        "test accuracy 0.9",
-        "clients' accuracy 0.75 (10 % of clients up to 0.5, 10 % from 1 on)",
+        "train.loss 0.25",
+        "test.accuracy 0.9",
+        "clients_test.accuracy 0.75 (10 % of clients up to 0.5, 10 % from 1 on)",
         "not evaluated 6 of 20 clients, whose data nobody could reach",
         "failed 4 times a client gave no update",
         "run folder: runs/a [b]/c",
@@ -186,16 +186,16 @@ def test_what_was_not_measured_is_shown_as_last_measured() -> None:
     console.start(info())
     console.round(record(1))
     console.round(record(2, tested=False))
-    assert "test accuracy 0.6" in out.getvalue().splitlines()[-1]
+    assert "test.accuracy 0.6" in out.getvalue().splitlines()[-1]
     console.close()
 
 
 @pytest.mark.parametrize(
     ("test", "words"),
     [
-        ({"loss": 0.5, "mse": 1.25}, "test mse 1.25"),
-        ({"loss": 0.5}, "test loss 0.5"),
-        ({"auc": 0.75, "accuracy": None}, "test accuracy nan"),
+        ({"loss": 0.5, "mse": 1.25}, "test.mse 1.25"),
+        ({"loss": 0.5}, "test.loss 0.5"),
+        ({"auc": 0.75, "accuracy": None}, "test.accuracy nan"),
     ],
 )
 def test_the_metric_shown(test: dict[str, float], words: str) -> None:
@@ -250,7 +250,7 @@ def test_a_terminal_gets_a_bar_and_then_the_table() -> None:
     assert "━" in text
     bar, _, table = text.rpartition("round 4/4")
     assert "round 0/4" in bar
-    assert "2 rounds/s  0:00 left  train loss 0.25  test accuracy 0.9  failed 4\n" in table
+    assert "2 rounds/s  0:00 left  train.loss 0.25  test.accuracy 0.9  failed 4\n" in table
     assert "open it\n" in table
 
 

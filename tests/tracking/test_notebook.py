@@ -47,7 +47,7 @@ def test_from_the_stages_to_the_table(drawn: Drawn) -> None:
     assert [text.splitlines()[0] for _, text in drawn[:3]] == [
         "digits: round 0/3  ",
         "digits: round 0/3  starting Ray",
-        "digits: round 1/3  2 rounds/s  0:01 left  train loss 1  test accuracy 0.3333",
+        "digits: round 1/3  2 rounds/s  0:01 left  train.loss 1  test.accuracy 0.3333",
     ]
     html, text = drawn[-1]
     for word in (
@@ -58,7 +58,7 @@ def test_from_the_stages_to_the_table(drawn: Drawn) -> None:
         "run folder: runs/x",
         "open it",
         "<svg",
-        "training loss",
+        "train.loss",
     ):
         assert word in html, word
     assert text.splitlines()[1:3] == ["rounds  3 of 3", "time  1:01"]

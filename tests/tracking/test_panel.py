@@ -36,9 +36,9 @@ def drawn(html: str) -> dict[str, list[tuple[float, float]]]:
 
 def test_a_curve_for_loss_test_set_and_clients() -> None:
     charts = drawn(curves(records(4)))
-    assert list(charts) == ["training loss", "test accuracy", "clients' accuracy"]
+    assert list(charts) == ["train.loss", "test.accuracy", "clients_test.accuracy"]
     assert [len(points) for points in charts.values()] == [4, 4, 2]
-    loss, accuracy = charts["training loss"], charts["test accuracy"]
+    loss, accuracy = charts["train.loss"], charts["test.accuracy"]
     assert [y for _, y in loss] == sorted(y for _, y in loss)  # less is lower, and SVG counts from the top
     assert [y for _, y in accuracy] == sorted((y for _, y in accuracy), reverse=True)
     assert [x for x, _ in loss] == sorted({x for x, _ in loss})
@@ -46,7 +46,7 @@ def test_a_curve_for_loss_test_set_and_clients() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 401, 5000])
 def test_any_number_of_rounds(count: int) -> None:
-    points = drawn(curves(records(count)))["training loss"]
+    points = drawn(curves(records(count)))["train.loss"]
     assert min(count, 2) <= len(points) <= 500
     assert all(0 <= x <= 250 and 0 <= y <= 160 for x, y in points)
 

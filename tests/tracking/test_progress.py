@@ -13,7 +13,7 @@ def test_what_was_not_measured_is_as_it_was() -> None:
     told = Progress(RunInfo(Path("runs/x"), "x", 10))
     told.add(RoundRecord(1, seconds=2.0, train={"loss": 0.5}, test={"accuracy": 0.25}))
     told.add(RoundRecord(2, seconds=4.0, train={"loss": 0.25}))
-    assert told.words() == "3 s/round  0:24 left  train loss 0.25  test accuracy 0.25"
+    assert told.words() == "3 s/round  0:24 left  train.loss 0.25  test.accuracy 0.25"
     assert told.round == 2
 
 
