@@ -24,12 +24,12 @@ class FedRoD(Algorithm):
 
     Body and generic head are averaged, and trained on the loss of ``logits + gamma log m_k``, with m_k the client's
     examples of class k (its positions of class k that count, where each position has one); of a class that it lacks
-    1e-8 is taken.  The personal head, a second one like the model's own,
-    stays with its client: in each step it goes down the loss of the sum of both heads' logits on the same batch, with
-    features and generic logits as they were before the step and fixed, by plain descent at the client learning rate.
-    It begins at 0; the paper does not say how.  A client is evaluated with the sum, the server's model is the generic
-    one.  The authors' code is not public: what the paper leaves open is as in public implementations of it, but for two
-    things: these begin the personal head as a copy of the generic one, and take ``log 0`` for a class that is lacking.
+    1e-8 is taken.  The personal head, a second one like the model's own, stays with its client: in each step it goes
+    down the loss of the sum of both heads' logits on the same batch, with features and generic logits as they were
+    before the step and fixed, by plain descent at the client learning rate.  It begins at 0; the paper does not say
+    how.  A client is evaluated with the sum, the server's model is the generic one.  The authors' code is not public:
+    what the paper leaves open is as in public implementations of it, but for two things: these begin the personal head
+    as a copy of the generic one, and take ``log 0`` for a class that is lacking.
 
     >>> FedRoD(gamma=0.5).gamma
     0.5

@@ -116,7 +116,7 @@ def test_a_chat_without_an_answer_has_no_perplexity(caplog: pytest.LogCaptureFix
     def alike(x: torch.Tensor) -> torch.Tensor:
         return torch.zeros(*x.shape, 257)
 
-    predictor = Predictor(CausalLM().of(DataSpec((40,), 257, vocabulary=257)), alike, taken={"text": said})
+    predictor = Predictor(CausalLM().of(DataSpec((40,), 257, vocabulary=257, padding=257)), alike, taken={"text": said})
     asked, answered = {"role": "user", "content": "two?"}, {"role": "assistant", "content": "yes"}
     rows = [{"chat": [asked, answered]}, {"chat": [asked]}, {"chat": [asked, answered, asked]}]
     found = predictor.predict(rows)
