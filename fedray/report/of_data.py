@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from fedray.core.errors import ConfigError
+from fedray.config.binding import nearest
+from fedray.core.errors import ConfigError, listed
 from fedray.core.messages import Ints
 from fedray.data.columns.base import ClientData
 from fedray.data.encoding import overview, questions
@@ -204,9 +205,12 @@ def _of_tables(config: Config, source: TableSource) -> DataReport:
     options = source.options()
     with source.opened(config.place.sites) as (sites, ask):
         outlines = ask(questions.outline)
-        if options.target not in {name for outline in outlines for name in outline.columns}:
-            raise ConfigError(f"target: no table has a column {options.target!r}")
         ordered = dict.fromkeys(name for outline in outlines for name in outline.columns)
+        if options.target not in ordered:
+            near = nearest(options.target, ordered)
+            raise ConfigError(
+                f"data.target: no table has a column {options.target!r}{near}; their columns: {listed(ordered)}"
+            )
         left = {options.target, *options.ignore, *filter(None, [source.column()])}
         wanted = ordered if options.columns is None else options.columns
         names = [name for name in ordered if name not in left and name in wanted]

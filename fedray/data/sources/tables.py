@@ -29,7 +29,21 @@ class EncodedSource(Source):
         self, seed: int, sites: Callable[[], Sites] = here, encoding: Mapping[str, Any] | None = None
     ) -> ClientData:
         seed = split_seed(self, seed)
-        return self.read(seed, encoding).with_holdout(self.holdout, seed)
+        with self._keyed():
+            data = self.read(seed, encoding)
+        return data.with_holdout(self.holdout, seed)
+
+    @contextmanager
+    def _keyed(self) -> Iterator[None]:
+        """Give what is said of one of its options the option's whole key in a config."""
+        try:
+            yield
+        except ConfigError as error:
+            key = str(error).partition(": ")[0]
+            known = {*(option.name for option in fields(self)), "csv.files"}
+            if key in known:
+                raise ConfigError(f"data.{error}") from error
+            raise
 
     def read(self, seed: int, encoding: Mapping[str, Any] | None = None) -> ClientData:
         """Read the data without local held-out rows, by a run's encoding, or one that is learnt from them."""
