@@ -167,7 +167,12 @@ def _few(sizes: list[int]) -> list[int]:
 
 
 def _values(answer: Any, keys: int = 0) -> int:
-    """Count the numbers and words of an answer; ``keys``: those that a mapping has for each key, 0 where asked by."""
+    """Count the numbers and words of an answer.
+
+    Args:
+        answer: of a site.
+        keys: the count of a key of a mapping: 0 on the outside, where keys are those that the question names.
+    """
     if answer is None:
         return 0
     if isinstance(answer, np.ndarray):

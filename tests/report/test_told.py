@@ -71,3 +71,11 @@ def test_where_there_is_no_run_it_is_said(tmp_path: Path) -> None:
         read_runs([tmp_path / "none"], NOW)
     with pytest.raises(ConfigError, match="no run in it"):
         read_runs([tmp_path], NOW)
+
+
+def test_a_run_folder_is_that_run_also_where_others_lie_in_it(tmp_path: Path) -> None:
+    """As earlier versions made them; the folder above has all."""
+    outer = write_run(tmp_path / "runs" / "heart")
+    inner = write_run(outer / "2026")
+    assert [run.folder for run in read_runs([outer], NOW)] == [outer]
+    assert [run.folder for run in read_runs([outer.parent], NOW)] == [outer, inner]

@@ -56,9 +56,11 @@ def test_a_store_is_named_as_every_process_understands_it(tmp_path: Path, monkey
     assert store("") is None
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert MLflow().hint(Path("runs/a b")).endswith("--backend-store-uri 'runs/a b/mlruns'")
+    assert MLflow().hint_of_all(Path("runs")) == ""  # each has its own
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@mlflow.here:5000")
     assert MLflow().hint(Path("runs/x")) == "open MLflow: http://mlflow.here:5000"
     assert MLflow(uri="all").hint(Path("runs/x")).endswith(f"--backend-store-uri {tmp_path}/all")
+    assert MLflow(uri="all").hint_of_all(Path("runs")) == MLflow(uri="all").hint(Path("runs/x"))
 
 
 # With the package

@@ -75,6 +75,7 @@ def record(number: int, offset: float = 0.0) -> RoundRecord:
 
 def test_the_hint_names_the_folder_as_a_shell_needs_it(tmp_path: Path) -> None:
     assert TensorBoard().hint(Path("runs/a b")) == "open TensorBoard: tensorboard --logdir 'runs/a b'"
+    assert TensorBoard().hint_of_all(Path("runs")) == "open TensorBoard: tensorboard --logdir runs"
     assert TensorBoard(tmp_path).hint(Path("runs/a b")) == f"open TensorBoard: tensorboard --logdir {tmp_path}"
 
 

@@ -31,6 +31,8 @@ def test_the_history_is_tensorboards_with_the_round_as_an_axis() -> None:
 def test_the_hint_is_the_command_that_uploads() -> None:
     assert WandB().hint(Path("runs/a b")) == "upload to W&B: wandb sync 'runs/a b'/wandb/offline-run-*"
     assert WandB(mode="online").hint(Path("runs/x")) == ""
+    assert WandB().hint_of_all(Path("a b")) == "upload to W&B: wandb sync 'a b'/*/wandb/offline-run-*"
+    assert WandB(mode="online").hint_of_all(Path("runs")) == ""
 
 
 def test_a_mode_that_there_is_not_is_refused() -> None:

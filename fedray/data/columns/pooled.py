@@ -80,7 +80,9 @@ class Pooled(ClientData):
         return self._inner.folder
 
     def share(self, folder: Path) -> ClientData:
-        return Pooled(self._inner.share(folder))
+        shared = Pooled(self._inner.share(folder))
+        shared.asked = self.asked
+        return shared
 
     @property
     def nbytes(self) -> int:

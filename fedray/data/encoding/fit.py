@@ -334,6 +334,7 @@ def read_tables(
     inputs = np.concatenate([encoding.inputs(table) for table in tables])
     targets = [encoding.targets(table) for table in tables]
     here.asked.append(note(questions.class_counts, [encoding.by_class(one) for one in targets]))
+    own.asked.append(note(questions.class_counts, [encoding.by_class(encoding.targets(one)) for one in test.tables]))
     held_out = test.encoded(encoding)
     if partitioner is not None:
         every = np.concatenate(targets)
@@ -345,7 +346,7 @@ def read_tables(
         columns = Columns(inputs, np.concatenate(targets), sizes, encoding.spec, held_out, names)
     files = [str(table.path) for table in tables] if names is None else [name.decode() for name in names]
     marks = dict(zip(files, here.each(questions.fingerprint), strict=True))
-    asked = (*here.asked, *(own.asked if test.owners is not None else ()))
+    asked = (*here.asked, *(own.asked if test.owners else ()))
     found = replace(columns, warnings=encoding.warnings, encoding=encoding.to_json(), notes=notes)
     return replace(found, marks=marks, asked=asked)
 

@@ -167,7 +167,7 @@ def _round(plan: Plan, first: FirstRound | None) -> list[Row]:
     mean = "on average " if plan.task.submodels is not None else ""
     how = "all clients stacked" if stacking.stacked else "all clients one by one"
     return [
-        ("cohort", f"{expected:,.6g} of {counted(len(sizes), 'client')} expected ({_part(plan.sampler)})"),
+        ("cohort", _cohort(plan, expected)),
         *([("", f"{dropout:g} of them drop out")] if (dropout := plan.failures.dropout) else []),
         ("local steps", f"a client does {_steps(plan, sizes)}"),
         ("blocks", _blocks(plan, first)),
@@ -179,6 +179,13 @@ def _round(plan: Plan, first: FirstRound | None) -> list[Row]:
         ("up", f"{decimal(up)}: {mean}{each['up']:,} bytes from each client"),
         ("all rounds", f"{decimal(plan.rounds * down)} down, {decimal(plan.rounds * up)} up"),
     ]
+
+
+def _cohort(plan: Plan, expected: float) -> str:
+    data = plan.task.data
+    if data.members < len(data):
+        return f"one, which has the rows of {counted(data.members, 'client')}"
+    return f"{expected:,.6g} of {counted(len(data), 'client')} expected ({_part(plan.sampler)})"
 
 
 def _steps(plan: Plan, sizes: Ints) -> str:

@@ -54,6 +54,10 @@ def test_all_else_is_the_clients(tmp_path: Path) -> None:
         assert data.label_counts()[-1].tolist() == held.label_counts().sum(axis=0).tolist()
         assert data.fingerprint() == held.fingerprint()
         assert data.nbytes == held.nbytes
+    asked = Pooled(FederatedData.from_arrays(X, X[:, :1], OWNER))
+    asked.target_sums(np.zeros(1))
+    assert asked.members == 4
+    assert [one["question"] for one in asked.share(tmp_path).asked] == ["target_sums"]
     named = Pooled(FederatedData.from_arrays(X, Y, np.repeat(["d", "a", "c", "b"], SIZES)))
     assert [named.client_id(i) for i in range(5)] == ["a", "b", "c", "d", "centralized"]
     assert Pooled(arrays()).probe().rows(np.array([4, 0])).take(np.array([[7], [1]]))[0].shape == (2, 1, 2)

@@ -196,6 +196,18 @@ def test_tables_that_are_read_here_are_noted_to_tell_what_silos_tell(folder: Pat
     assert told == {question.__name__ for question in asked()}
 
 
+def test_own_test_sets_are_noted_to_tell_what_those_of_silos_tell(folder: Path) -> None:
+    own = str(folder / "test.csv")
+    silo = load(folder, silos={**silos("a"), "b": {**silos("b")["b"], "test": "$SITE_DATA/test.csv"}}, unseen="other")
+    data = from_csv(folder, test={"b": own}, unseen="other")
+
+    def twice(data: FederatedData) -> list[str]:
+        names = [one["question"] for one in data.asked]
+        return [name for name in dict.fromkeys(names) if names.count(name) == 2 and name != "sums"]
+
+    assert twice(silo) == twice(data) == ["outline", "unseen", "class_counts"]
+
+
 def test_a_run_that_goes_on_asks_nothing_that_its_encoding_knows(folder: Path) -> None:
     """Whatever has become of the tables; and their hashes tell which have changed."""
     before = load(folder)

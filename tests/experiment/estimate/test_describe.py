@@ -38,6 +38,14 @@ def line(text: str, name: str) -> str:
     return str(found[0])
 
 
+def test_the_pool_of_all_rows_is_none_of_the_clients(cli: Cli, small: Path) -> None:
+    outcome, federated = cli("plan", small, "algorithm=centralized"), cli("plan", small)
+    assert outcome.status == 0, outcome.err
+    assert line(outcome.out, "clients") == line(federated.out, "clients") == "8"
+    assert line(outcome.out, "training") == line(federated.out, "training")
+    assert line(outcome.out, "cohort") == "one, which has the rows of 8 clients"
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
