@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import tempfile
 import time
@@ -130,10 +131,22 @@ def _peer(home: Path | str, adapter: str, folder: Path) -> Side:
     try:
         said = measurement([str(home), "-m", "benchmarks.peers.side", adapter, str(folder)])
     except CommandFailed as error:
-        return Side(error=str(error).strip().splitlines()[-1])
+        return Side(error=reason(str(error)))
     end, bare, start = (np.load(folder / f"{one}.npy") for one in ("end", "bare", "start"))
     (folder / "end.npy").unlink()
     return Side(said["seconds_per_round"], distance(end, bare, start), versions=said["versions"])
+
+
+def reason(said: str) -> str:
+    """Return the last line that names an error, or the last one: processes that end badly go on to warn.
+
+    >>> reason("Traceback:\\nZeroDivisionError: division by zero\\nwarning: leaked semaphores\\n")
+    'ZeroDivisionError: division by zero'
+    >>> reason("not done after 300 s")
+    'not done after 300 s'
+    """
+    lines = said.strip().splitlines()
+    return next((line for line in reversed(lines) if re.match(r"[\w.]*(Error|Exception)\b", line)), lines[-1])
 
 
 def homes_of(peers: Sequence[Peer], folder: Path, say: Say) -> dict[str, Path | str]:
