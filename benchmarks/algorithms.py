@@ -16,6 +16,7 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from torch.nn.functional import cross_entropy
 import fedray
 from benchmarks.workloads import WORKLOADS, make_data
 from fedray.cluster.work.worker import _keep_freed_memory
+from fedray.core.messages import Ints
 from fedray.experiment.build import Config
 from fedray.privacy import Privacy
 from fedray.rundir.folder import RunFolder
@@ -50,7 +52,21 @@ ALGORITHMS: dict[str, tuple[dict[str, Any], float | None]] = {
 }
 """The parts of each, and the ratio to the first one's round that it is held to."""
 
-COHORTS = Poisson(0.1)
+
+@dataclass(frozen=True)
+class ByRound(Poisson):
+    """Coins that the round alone names: privacy would draw them by its keys, and so other clients with it than without.
+
+    Args:
+        rate: sampling probability.
+    """
+
+    def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
+        """Toss a coin for each client."""
+        return super().cohort(sizes, 0, round)
+
+
+COHORTS = ByRound(0.1)
 PRIVACY: dict[str, tuple[dict[str, Any], float | None]] = {
     "no privacy": ({"sampler": COHORTS}, None),
     "privacy": ({"sampler": COHORTS, "privacy": Privacy(noise_multiplier=1.0)}, 1.1),

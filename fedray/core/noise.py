@@ -162,11 +162,11 @@ def normal_(words: NDArray[np.float64], deviation: float = 1.0) -> None:
     >>> words.round(3)
     array([ 0.   ,  1.349, -1.349])
     """
-    found = torch.from_numpy(words)
     for start in range(0, len(words), _PIECE):
-        piece = found[start : start + _PIECE]
-        uniform = piece.view(torch.int64).double().mul_(_WITHIN)
-        torch.erfinv(uniform, out=piece).mul_(math.sqrt(2.0) * deviation)
+        piece = words[start : start + _PIECE]
+        uniform = torch.from_numpy(piece.view(np.int64) * _WITHIN)
+        torch.erfinv(uniform, out=torch.from_numpy(piece))
+        piece *= math.sqrt(2.0) * deviation
 
 
 def check_installed() -> None:

@@ -72,7 +72,8 @@ class Circumstances:
 
     def to_json(self) -> dict[str, Any]:
         """Return them ready for JSON."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        told = {name: value for name, value in vars(self).items() if value is not None}
+        return told | {name: asdict(told[name]) for name in ("correlated", "shared") if name in told}
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Circumstances:

@@ -85,6 +85,8 @@ class Release:
 
     def after(self, rounds: int) -> Release:
         """Return the release that follows ``rounds`` rounds, the first of which is this one."""
+        if self.turns == self.count == 1:
+            return self
         return replace(self, turn=(self.turn + rounds) % self.turns, count=1)
 
     def over(self, rounds: int) -> tuple[Release, ...]:

@@ -212,7 +212,7 @@ class Plan:
             seed = int.from_bytes(derived(keys.of("secure", round), "cohort")[:16])
         return self.sampler.cohort(self.task.data.sizes, seed, round)
 
-    @property
+    @cached_property
     def hides_cohorts(self) -> bool:
         """True if the key of a round draws its cohort, so that what draws gain holds against who knows the seed.
 

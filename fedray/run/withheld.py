@@ -99,13 +99,15 @@ class NotPrivate:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self._begun = path, False
 
     def __call__(self, record: RoundRecord) -> None:
         """Move what is withheld of a record to the file."""
         if not (found := taken(record)):
             return
-        if not self._path.exists():
+        if not self._begun:
             durable.create(self._path, json.dumps({"note": NOTE}).encode() + b"\n", secret=True)
+            self._begun = True
+        line = json.dumps({"round": record.round, **finite(found)}).encode() + b"\n"
         with self._path.open("ab") as file:
-            file.write(json.dumps({"round": record.round, **finite(found)}).encode() + b"\n")
+            file.write(line)

@@ -74,16 +74,19 @@ def append(path: Path, line: bytes) -> None:
     Raises:
         OSError: the disk is full, or the file cannot be written; what was written of the line is taken off again.
     """
-    with path.open("ab", buffering=0) as file:
-        before = file.seek(0, os.SEEK_END)
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        before = os.fstat(file).st_size
         try:
-            if file.write(line) < len(line):
+            if os.write(file, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-            os.fsync(file.fileno())
+            os.fsync(file)
         except OSError:
             with contextlib.suppress(OSError):
-                file.truncate(before)
+                os.ftruncate(file, before)
             raise
+    finally:
+        os.close(file)
 
 
 def create(path: Path, content: Content, *, secret: bool = False) -> bool:

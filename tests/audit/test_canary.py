@@ -24,7 +24,7 @@ def test_a_canary_passes_the_clip_with_exactly_its_norm_and_all_others_with_noth
     clip = Central(Privacy(noise_multiplier=1.0, norm=0.25), groups=((("delta", 0, 10), ("control", 0, 4)),))
     clip.on_clients(sent)
     norms = sent.parts["delta"].double().norm(dim=1)
-    torch.testing.assert_close(norms, torch.tensor([0.0, 0.25, 0.25]).double(), rtol=5e-5, atol=0.0)
+    torch.testing.assert_close(norms, torch.tensor([0.0, 0.25, 0.25]).double(), rtol=1e-3, atol=0.0)
     assert float(norms.max()) <= 0.25
     assert abs(float(sent.parts["delta"][1] @ sent.parts["delta"][2])) < 1e-8
     assert not sent.parts["control"].any()
@@ -49,7 +49,7 @@ def test_a_canary_passes_a_clip_by_layers_with_the_norm_of_each() -> None:
     clip = Central(Privacy(noise_multiplier=1.0, norm=0.25, per_layer=True), groups=groups)
     clip.on_clients(sent)
     gram = (found := sent.parts["delta"].double()) @ found.T
-    torch.testing.assert_close(gram, torch.eye(3).double() * 0.25**2, rtol=1e-4, atol=1e-8)
+    torch.testing.assert_close(gram, torch.eye(3).double() * 0.25**2, rtol=2e-3, atol=1e-8)
     assert float(gram.diagonal().max()) <= 0.25**2
 
 

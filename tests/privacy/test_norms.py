@@ -1,4 +1,4 @@
-"""Bounds on norms in float32, held to sums of fractions, which round nowhere."""
+"""Bounds on norms in float32, held to sums of exact squares that are rounded once."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def vector(case: tuple[int, int, list[float], str]) -> Tensor:
 
 
 def squared(row: Tensor) -> Fraction:
-    """Return the square of the norm of a row ``[1, k]``, without any rounding."""
-    return sum((Fraction(value) ** 2 for value in row[0].tolist()), Fraction(0))
+    """Return the square of the norm of a row ``[1, k]``, rounded once: squares of float32 are exact in float64."""
+    return Fraction(math.fsum(value**2 for value in row[0].tolist()))
 
 
 @settings(max_examples=30, deadline=None)
@@ -49,9 +49,9 @@ def squared(row: Tensor) -> Fraction:
 def test_a_bound_is_above_the_norm_and_close_to_it(case: tuple[int, int, list[float], str]) -> None:
     row = vector(case)
     (bound,), true = norms_above([row]), squared(row)
-    assert Fraction(float(bound)) ** 2 >= true * Fraction(1.000015) ** 2
+    assert Fraction(float(bound)) ** 2 >= true * Fraction(1.00024) ** 2
     lost = row.shape[1] * Fraction(2) ** -125
-    assert Fraction(float(bound)) ** 2 <= (true + lost) * Fraction(1.000046) ** 2
+    assert Fraction(float(bound)) ** 2 <= (true + lost) * Fraction(1.00074) ** 2
 
 
 @settings(max_examples=30, deadline=None)
@@ -66,10 +66,10 @@ def test_nothing_is_longer_than_the_norm_that_it_is_clipped_to(
     before, parts = row.clone(), [row[:, :5], row[:, 5:]] if row.shape[1] > 5 else [row]
     scale_rows_(parts, norms_above(parts), norm)
     assert squared(row) <= Fraction(norm) ** 2
-    if length <= norm / 1.00005:
+    if length <= norm / 1.00075:
         assert torch.equal(row, before) or norm < 1e-15, "a row that is short enough stays"
     elif norm >= 1e-15:
-        assert squared(row) >= Fraction(norm * (1 - 1e-4)) ** 2 or norm < length * 1e-30, "and no more than it has to"
+        assert squared(row) >= Fraction(norm * (1 - 1e-3)) ** 2 or norm < length * 1e-30, "and no more than it has to"
 
 
 @pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
