@@ -48,3 +48,25 @@ def test_scores_of_new_patients(cli: Cli, small: Path, caplog: pytest.LogCapture
     assert points.out != groups.out
     cli("predict", "out", "new.csv", "--csv", "decimal").refused("--csv decimal: a key and a value are needed")
     cli("predict", "out", "new.csv", "--csv", "decima=,").refused("csv.decima")
+
+
+def test_classes_of_texts_and_what_a_model_says_after_them(cli: Cli, small: Path) -> None:
+    rows = [
+        {"id": place, "text": text, "mood": mood} for place, (text, mood) in enumerate([("oh", "sad"), ("ja", "glad")])
+    ]
+    Path("moods.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    text = "data={name: text, train: moods.jsonl, tokenizer: bytes, target: mood}"
+    assert cli("run", small, "run.dir=out", text, "model={name: transformer, dim: 8, heads: 2}", "-q").status == 0
+    outcome = cli("predict", "out", "moods.jsonl")
+    assert outcome.status == 0, outcome.err
+    assert outcome.out.splitlines()[0] == '"row","id","mood","predicted","glad","sad"'
+    cli("predict", "out", "moods.jsonl", "--generate", "4").refused("was not trained by task: causal_lm")
+    language = ("data={name: text, train: moods.jsonl, tokenizer: bytes}", "task=causal_lm", "rounds=1")
+    assert cli("run", small, "run.dir=lm", *language, "model={name: decoder, dim: 8, heads: 2}", "-q").status == 0
+    ways = ("--temperature", "1", "--top-p", "0.5", "--stop", "zzz", "--stop", "yyy")
+    said = cli("predict", "lm", "moods.jsonl", "--generate", "4", *ways)
+    assert said.status == 0, said.err
+    assert said.out.splitlines()[0] == '"row","prompt","completion"'
+    cli("predict", "lm", "moods.jsonl", *ways[:2]).refused("they are for text that is generated; say --generate 40")
+    drawn = cli("predict", "lm", "moods.jsonl", "--generate", "4", *ways[2:4])
+    drawn.refused("top_p=0.5: it is of tokens that are drawn")
