@@ -35,6 +35,7 @@ def test_it_is_the_papers_loop(algorithm: FedLC | FedRS, tmp_path: Path) -> None
 
 @positions.every_layout
 @pytest.mark.parametrize("algorithm", [FedLC(tau=0.5), FedRS(alpha=0.4)], ids=lambda one: one.name)
+@pytest.mark.one_in(4)
 def test_it_is_the_loop_over_positions(algorithm: FedLC | FedRS, last: bool, tmp_path: Path) -> None:
     """Counts are of the client's positions that count."""
     examples = positions.Positions(last)

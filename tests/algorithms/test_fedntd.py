@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -33,6 +34,7 @@ def test_fedntd_is_the_papers_loop(tmp_path: Path) -> None:
 
 
 @positions.every_layout
+@pytest.mark.one_in(2)
 def test_fedntd_is_the_loop_over_positions(last: bool, tmp_path: Path) -> None:
     """Both terms are means over the client's positions that count."""
     examples, beta, tau = positions.Positions(last), 0.7, 2.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -55,6 +56,7 @@ def test_fedrod_is_the_papers_loop(tmp_path: Path) -> None:
 
 
 @positions.every_layout
+@pytest.mark.one_in(2)
 def test_what_fedrod_sends_is_the_loop_over_positions(last: bool, tmp_path: Path) -> None:
     """The softmax of each position is weighted by the counts of the client's positions that count."""
     examples = positions.Positions(last)
