@@ -83,14 +83,14 @@ class Side:
 def distance(end: NDArray[np.float32], bare: NDArray[np.float32], start: NDArray[np.float32]) -> float:
     """Return how far two models are apart, as a share of the way that the second has come.
 
-    To that way a hundredth of the start's norm is added, for rounds that lead nowhere.
+    To that way a tenth of the start's norm is added, as a mean of many that stay where they are is rounded as well.
 
     >>> start, bare = np.zeros(2), np.array([0.0, 2.0])
     >>> distance(bare, bare, start), distance(start, bare, start)
     (0.0, 1.0)
     """
     norm = np.linalg.norm
-    return float(norm(end - bare) / (norm(bare - start) + norm(start) / 100))
+    return float(norm(end - bare) / (norm(bare - start) + norm(start) / 10))
 
 
 def compared(name: str, rounds: int, homes: dict[str, Path | str], say: Say) -> dict[str, Side]:
