@@ -191,7 +191,7 @@ def test_the_terminal_shows_the_first_of_them(chosen: list[str], run: fedray.Res
     test = {name: run.history[-1].test[name] for name in ("loss", *chosen)}
     console.round(RoundRecord(1, test=test))
     console.close()
-    assert f"test {chosen[0]} {test[chosen[0]]:.4g}" in out.getvalue()
+    assert f"test.{chosen[0]} {test[chosen[0]]:.4g}" in out.getvalue()
 
 
 @pytest.mark.slow
