@@ -18,7 +18,14 @@ from fedray.run.snapshot import first_state
 from fedray.run.worker import Job, devices_of
 from fedray.rundir.client_state import ClientStore
 
-HERE = ["cluster.name=inline", "tracking=[]", "failures.block_timeout=null", "driver.gpus=0", "worker.gpus=0"]
+HERE = [
+    "cluster.name=inline",
+    "tracking=[]",
+    "failures.block_timeout=null",
+    "driver.gpus=0",
+    "worker.gpus=0",
+    "worker.ranks=1",
+]
 """Changes of a config, so that its runs are done in this process."""
 
 MakeExecutor = Callable[[Job, Sequence[torch.device]], InlineExecutor]

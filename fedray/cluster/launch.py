@@ -39,10 +39,10 @@ def records_on_ray(
             left.callback(connection.close)
             if connection.driver_cpus:
                 run = replace(run, notes=(*run.notes, local_cpus_in_words(cluster, worker)))
-            own = Size(max(driver.cpus, connection.driver_cpus), driver.gpus)
+            whole, own = worker.together, Size(max(driver.cpus, connection.driver_cpus), driver.gpus)
             args = WorkerArgs(
                 workers=cluster.workers if isinstance(cluster.workers, int) else "auto",
-                size=Size(worker.cpus, worker.gpus, int(worker.memory * 1e9)),
+                size=Size(whole.cpus, whole.gpus, int(whole.memory * 1e9)),
                 placement=cluster.placement,
                 silos=_silos(run.plan.task.data.silos),
                 driver=own,
@@ -50,6 +50,7 @@ def records_on_ray(
                 min_workers=cluster.min_workers,
                 start_timeout=cluster.patience,
                 block_timeout=block_timeout,
+                ranks=worker.ranks,
             )
             stage("starting the driver")
             actor = left.enter_context(driver_actor(own))

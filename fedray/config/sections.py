@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from fedray.config.local import BufferPolicy as BufferPolicy
@@ -126,18 +126,29 @@ class WorkerSection:
         gpus: GPUs reserved; a fraction shares one, with several a client's batch is shared out over them.
         memory: gigabytes of host memory reserved; 0 reserves none.
         threads: torch threads; part of what makes the bits of a result.
+        ranks: processes that train a client together, each with a shard of the model and all of these; part of it, too.
     """
 
     cpus: float = 1.0
     gpus: float = 0.0
     threads: int = 1
     memory: float = 0.0
+    ranks: int = 1
 
     def __post_init__(self) -> None:
         check_amounts(cpus=self.cpus, memory=self.memory)
-        if not 1 <= self.threads <= MOST:
-            raise ValueError(f"threads={self.threads}: it must be from 1 to {MOST}")
+        for name, count in (("threads", self.threads), ("ranks", self.ranks)):
+            if not 1 <= count <= MOST:
+                raise ValueError(f"{name}={count}: it must be from 1 to {MOST}")
         check_gpus(self.gpus)
+        if self.ranks > 1 and self.gpus not in (0, 1):
+            raise ValueError(f"gpus={self.gpus:g}: each of several ranks has a whole GPU, gpus=1, or none")
+
+    @property
+    def together(self) -> WorkerSection:
+        """The section with what all ranks of a worker reserve together."""
+        amounts = {name: getattr(self, name) * self.ranks for name in ("cpus", "gpus", "memory")}
+        return self if self.ranks == 1 else replace(self, ranks=1, **amounts)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -138,6 +139,8 @@ class BlockUpdate:
         released: the ids of what each client releases with noise of its own, ``[C]``; empty: none does.
         taken: the steps of each client in all fits of the round, ``[C]``, where each has noise of its own; else None.
         counted: the positions that ``loss`` is the mean over, int64 ``[C]``; None: it is one over ``examples``.
+        across: adds numbers ``[C]`` up, in place, over the ranks that have a part of the update each; None: all of it
+            is here.
     """
 
     round: int
@@ -155,6 +158,16 @@ class BlockUpdate:
     released: tuple[str, ...] = ()
     taken: Ints | None = None
     counted: Ints | None = None
+    across: Callable[[Tensor], object] | None = None
+
+    def norms(self, part: str) -> Tensor:
+        """Return the Euclidean norm of a part of each client, float64 ``[C]``."""
+        norms: Tensor = torch.linalg.vector_norm(self.parts[part], dim=1, dtype=torch.float64)
+        if self.across is None:
+            return norms
+        squares = norms.square()
+        self.across(squares)
+        return torch.sqrt(squares)
 
     @property
     def seen(self) -> Ints:

@@ -46,6 +46,7 @@ from fedray.experiment.preflight import (
     two_examples,
     untested,
 )
+from fedray.experiment.ranks import decide_ranks
 from fedray.local.class_weights import balanced
 from fedray.local.modes import carried_buffers
 from fedray.local.rate import check_rates, scheduled
@@ -184,6 +185,9 @@ class Config(Bound):
         check_cohort(sampler, data.sizes)
         check_least(algorithm.aggregator, sampler, data.sizes, self.failures.dropout)
         self.place.check_timeout(self.failures.block_timeout)
+        self.place.check_ranks(data)
+        if self.attack is not None and self.place.worker.ranks > 1:
+            raise ConfigError(f"worker.ranks={self.place.worker.ranks}: an attack makes whole updates; leave one out")
         check_held_out(self.evaluate, data)
         if self.evaluate.before and not self._evaluates(data):
             raise ConfigError(
@@ -276,8 +280,13 @@ class Config(Bound):
             warnings += pieces_told(trial)
             check_step(fitted(algorithm, trial, sampler, self.schema.rounds), trial, vector)
             device = "cuda" if self.place.devices[0].type == "cuda" else "cpu"
-            stacking = decide(trial, self.local.stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
-            sharing = decide_sharing(replace(trial, stacking=stacking), self.place.most_devices(data))
+            stack: Any = self.local.stack
+            if (ranks := self.place.worker.ranks) > 1:
+                views = views_of(trial, self.evaluate)
+                stacking, sharing = decide_ranks(ranks, stack, views, trial, algorithm, model_fn())
+            else:
+                stacking = decide(trial, stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
+                sharing = decide_sharing(replace(trial, stacking=stacking), self.place.most_devices(data))
             x, _ = trial.data.rows(np.zeros(1, dtype=np.int64)).take(np.zeros((1, 2), dtype=np.int64))
             rows = rows_at_once(self.evaluate.batch_size, module, x[0])  # type: ignore[arg-type]
         task = replace(trial, data=data, rate=rate, stacking=stacking, sharing=sharing, evaluated_rows=rows)

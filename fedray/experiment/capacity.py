@@ -41,7 +41,7 @@ def workers(place: Place) -> tuple[int, str]:
 
 
 def _on_a_node(place: Place, cpus: float, gpus: float, said: str) -> tuple[int, str]:
-    cluster, worker = place.cluster, place.worker
+    cluster, worker = place.cluster, place.worker.together
     if isinstance(cluster.workers, int):
         return cluster.workers, "cluster.workers"
     room = {said: math.floor(cpus / worker.cpus + 1e-9)} if worker.cpus else {}
@@ -63,7 +63,7 @@ def check_gpus_used(place: Place, data: object = None) -> None:
     Raises:
         ConfigError: GPUs would idle, or workers wait for some in vain.
     """
-    cluster, worker = place.cluster, place.worker
+    cluster, worker = place.cluster, place.worker.together
     silos: Mapping[str, Any] = getattr(data, "silos", {})
     if not isinstance(cluster, SlurmSection) or any(map(_wants_gpus, silos.values())):
         return

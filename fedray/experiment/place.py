@@ -45,6 +45,17 @@ class Place:
                 "replace; set cluster.name=ray, or leave it out"
             )
 
+    def check_ranks(self, data: ClientData) -> None:
+        """Raise ConfigError if workers are to have several ranks where they are no processes of their own."""
+        said = f"worker.ranks={self.worker.ranks}"
+        if self.worker.ranks > 1 and self.launcher.in_process:
+            raise ConfigError(f"{said}: with cluster.name={self.cluster.name} a worker is this process; set ray, or 1")
+        own = [name for name, silo in data.silos.items() if silo.cpus is not None or silo.gpus is not None]
+        if self.worker.ranks > 1 and own:
+            raise ConfigError(
+                f"{said}: silo {own[0]!r} has a worker of its own, which is one process; leave its size out"
+            )
+
     def sites(self) -> Sites:
         """Return where data that stays in its place is asked.
 
@@ -56,7 +67,7 @@ class Place:
         """Raise ConfigError if more is asked for than a cluster started on this machine would have."""
         self.launcher.check()
         workers = self.cluster.workers if isinstance(self.cluster.workers, int) else 1
-        wanted = self.driver.gpus + workers * self.worker.gpus
+        wanted = self.driver.gpus + workers * self.worker.together.gpus
         found = torch.cuda.device_count()
         section = "worker" if self.worker.gpus else "driver"
         if wanted > found and not self.launcher.elsewhere():

@@ -54,7 +54,8 @@ class ClientProgram:
     sends besides ``delta``, its change of the model, it gives to ``c.send``.  A trial before the run sees the names and
     widths of both, which are the same in every round.  ``global_model`` is False where the
     server's row is no model that anybody would use, so that nothing is evaluated by it; ``pools`` is True where one
-    client has all training rows and takes part alone.
+    client has all training rows and takes part alone; ``elementwise`` is True where hooks on gradients work on each
+    entry by itself, as they must where the ranks of a worker hold a shard of the model each (``worker.ranks``).
 
     >>> class Decayed(ClientProgram):
     ...     def client(self, c):
@@ -65,6 +66,7 @@ class ClientProgram:
 
     global_model: ClassVar[bool] = True
     pools: ClassVar[bool] = False
+    elementwise: ClassVar[bool] = False
 
     def prepare(self, module: nn.Module) -> None:
         """Change the model in place, before it has any other use, or raise ConfigError where it lacks something.

@@ -33,7 +33,7 @@ def decide_sharing(task: LocalTask, devices: int) -> Sharing:
     """
     if devices < 2:
         return Sharing()
-    reason = _obstacle(task)
+    reason = unshared(task)
     if reason is None:
         return Sharing(devices, f"a client's batch is shared out over the GPUs of its worker, {devices} at most")
     return Sharing(1, f"of several GPUs a worker uses the first alone: {reason}")
@@ -52,7 +52,8 @@ def pieces_told(task: LocalTask) -> tuple[str, ...]:
     return (f"{told}, weighted by their rows, and not the loss of all of them together",)
 
 
-def _obstacle(task: LocalTask) -> str | None:
+def unshared(task: LocalTask) -> str | None:
+    """Return why the rows of a batch cannot be shared out; None: they can."""
     if task.stacking.stacked:
         return "clients step stacked, which gains more from a worker for each GPU"
     module = task.model_fn()

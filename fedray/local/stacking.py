@@ -147,8 +147,8 @@ def _obstacle(task: LocalTask, chosen: int | None, count: int, device: Literal["
     if chosen and count > _largest(device):
         return f"{count:,} parameters: above {_largest(device):,} stacking does not pay on a {device}"
     module = task.model_fn()
-    if unsuited := _unsuited(task, module):
-        return unsuited
+    if why := unsuited(task, module):
+        return why
     recurrent = [name for name, m in module.named_modules() if isinstance(m, nn.RNNBase)]
     if chosen and recurrent and (device == "cpu" or chosen < GPU_RECURRENT):
         return f"{recurrent[0]} is recurrent: its fused kernel is as fast one by one as its steps are in a stack"
@@ -204,8 +204,8 @@ def _lanes(task: LocalTask) -> Lanes | str:
     module = task.model_fn()
     if task.private is not None:
         return "gradients of single rows are taken under vmap"
-    if unsuited := _unsuited(task, module):
-        return unsuited
+    if why := unsuited(task, module):
+        return why
     found = lanes_of(train_mode(module), task.layout, _example(task))
     if isinstance(found, str):
         return found
@@ -220,7 +220,7 @@ def _lanes(task: LocalTask) -> Lanes | str:
         return f"it does not run in them ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
 
 
-def _unsuited(task: LocalTask, module: nn.Module) -> str | None:
+def unsuited(task: LocalTask, module: nn.Module) -> str | None:
     """Return why clients cannot step together in any way, as far as a look shows it."""
     kind, groups, _ = _optimizer(task, module)
     if kind not in ELEMENTWISE:

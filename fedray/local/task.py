@@ -70,10 +70,12 @@ class Sharing:
     Args:
         devices: at most so many, if its worker has them; 1: the worker's first device does it all.
         reason: one line for ``fedray plan`` and the log; empty where no worker has more than one.
+        ranks: the processes of a worker that share the model out as well.
     """
 
     devices: int = 1
     reason: str = ""
+    ranks: int = 1
 
 
 @dataclass(frozen=True)

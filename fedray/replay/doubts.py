@@ -45,10 +45,10 @@ def doubts(
     before = state.get("machine") or recorded.summary.get("machine") or {}
     yield from _others(before, machine(), _MACHINE)
     told = recorded.records.get(round, {})
-    if (
-        any("AVX" not in kind and "aarch" not in kind for kind in told.get("usage", {}).get("hardware", ()))
-        and not gpus
-    ):
+    kinds = told.get("usage", {}).get("hardware", ())
+    if ranked := [kind for kind in kinds if kind.endswith(" ranks")]:
+        yield Doubt(f"clients were trained on {ranked[0].rpartition(', ')[2]}, and here by one process", place=True)
+    if any("AVX" not in kind and "aarch" not in kind for kind in kinds) and not gpus:
         yield Doubt("workers had GPUs, and here they have none", place=True)
     yield from _others(recorded.summary.get("versions", {}), versions(), {name: name for name in _VERSIONS})
     if "fingerprint" in state and (found := changes(state["fingerprint"], plan.task.data.fingerprint())):

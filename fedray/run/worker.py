@@ -118,11 +118,12 @@ class Worker:
             data = resident(job.task.data, self.device, memory)
             loss = loss_on(job.task.loss_fn, self.device)
             job = self.job = replace(job, task=replace(job.task, data=data, loss_fn=loss))
-        self._models = Models(job.task, job.algorithm, devices)
+        own = self.own(job.task)
+        self._models = Models(own, job.algorithm, devices)
         if job.task.data.test is None and not job.task.data.evaluation_sizes.any():
             forget(job.task.model_fn)
         self.rows = StateRows(job.state_folder, job.state_widths())
-        self._widths = job.algorithm.widths(job.task.layout)
+        self._widths = job.algorithm.widths(own.layout)
         self._addressed = AddressedRows(job.algorithm.addressed, self.device)
         self._examiner = Examiner(
             self.job.task, self._models, self.rows, self._addressed, keeps=bool(job.state_widths())
@@ -130,6 +131,15 @@ class Worker:
         self._accumulator: Accumulator = {}
         self._down = Broadcast(0, {}, 1.0)
         self._surveyed: Parts = {}
+
+    def own(self, task: LocalTask) -> LocalTask:
+        """Return the part of the local training problem that this process trains: all of it."""
+        return task
+
+    @property
+    def whole(self) -> Broadcast:
+        """The broadcast of the round, with the whole model."""
+        return self._down
 
     def begin(self, down: Broadcast, into: Accumulator | None = None) -> None:
         """Start a round: take the broadcast, and fold into ``into`` (zeroed by the caller) or a fresh accumulator."""
@@ -146,6 +156,11 @@ class Worker:
     def finish(self) -> Accumulator:
         """Return all that was folded since ``begin``."""
         return self._accumulator
+
+    def put(self, into: Accumulator) -> None:
+        """Put all of that into an accumulator elsewhere."""
+        for name, part in into.items():
+            part.copy_(self._accumulator[name])
 
     def hold(self) -> HeldRows | None:
         """Leave rows of client state in memory from now on, for a store of the same process; None: there are none."""
@@ -164,9 +179,9 @@ class Worker:
                 case Block():
                     return self.train(item)
                 case TestChunk():
-                    return self._examiner.of_test(item, self._down)
+                    return self._examiner.of_test(item, self.whole)
                 case HoldoutChunk():
-                    return self._examiner.of_clients(item, self._down)
+                    return self._examiner.of_clients(item, self.whole)
         except Exception as error:
             raise RunFailed(f"{self._words(item)} failed: {one_line(error)}") from error
 
@@ -322,7 +337,7 @@ class Worker:
     def _advice(self, clients: Ints, error: UpdateOutOfRange, update: BlockUpdate | None = None) -> str:
         """Return what to do about an update of one of ``clients`` that is out of range; None: it is gone."""
         task = self.job.task
-        client, model = int(clients[error.positions[0]]), self._down.parts.get("model")
+        client, model = int(clients[error.positions[0]]), self.whole.parts.get("model")
         name = task.data.client_id(client)
         if bad := broken_example(task, client, self.device):
             return f"{bad} of client {name!r}: mend it where the data are made, or leave the row out"

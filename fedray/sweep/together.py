@@ -87,7 +87,7 @@ def _words(sweep: Sweep, cell: Cell) -> str:
 
 def _with_room(sweep: Sweep, cell: Cell, at_once: int) -> Sweep:
     """Return the sweep with the number of workers that leaves room for the others."""
-    cpus = sweep.config_of(cell).place.worker.cpus
+    cpus = sweep.config_of(cell).place.worker.together.cpus
     return sweep.but(workers=max(1, int(usable_cpus().count / at_once / max(cpus, 1e-9))))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -90,6 +90,9 @@ class Transform:
         randomizes: True if all that clients send has been noised by them once it is through, so that whatever comes
             after costs no privacy.
         section: True for one that is made of a section of the config, and so has no place among the transforms there.
+        scope: the part of an update that its half for clients, or its codec, has to see: each entry by itself
+            (``elementwise``), the norm beside (``norm``, by ``update.norms``), or all of it (``whole``).  The ranks of
+            a worker (``worker.ranks``) have a part of an update each.
         in_ring: True if it leaves all that clients send as whole numbers modulo 2**64 (masked, say), in which form they
             are summed before it opens the sum: :meth:`on_departure` and :meth:`opened`.
     """
@@ -101,6 +104,7 @@ class Transform:
     randomizes: ClassVar[bool] = False
     section: ClassVar[bool] = False
     in_ring: ClassVar[bool] = False
+    scope: ClassVar[Literal["elementwise", "norm", "whole"]] = "whole"
 
     @property
     def noise(self) -> Source | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -29,6 +30,8 @@ class BF16(Codec):
     """
 
     direction: Direction = "up"
+
+    scope: ClassVar[Literal["elementwise", "norm", "whole"]] = "elementwise"
 
     def __post_init__(self) -> None:
         check_direction(self.direction)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 
@@ -31,6 +32,8 @@ class Clip(Transform):
 
     norm: float = 1.0
 
+    scope: ClassVar[Literal["elementwise", "norm", "whole"]] = "norm"
+
     def __post_init__(self) -> None:
         if not self.norm > 0.0:
             raise ValueError(f"norm={self.norm}: the clipping norm must be above 0")
@@ -38,7 +41,7 @@ class Clip(Transform):
     def on_clients(self, update: BlockUpdate) -> None:
         """Clip the rows of ``delta``."""
         delta = update.parts["delta"]
-        norms = torch.linalg.vector_norm(delta, dim=1, dtype=torch.float64)
+        norms = update.norms("delta")
         # Each product rounds by up to half a unit in the last place; one part in 2**22 keeps the norm below the bound.
         factor = (self.norm * (1.0 - 2.0**-22) / norms).to(torch.float32)
         over = ~(norms <= self.norm)

@@ -39,6 +39,10 @@ class Size:
         wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory)}
         return {name: amount for name, amount in wanted.items() if amount > 0}
 
+    def share(self, ranks: int) -> Size:
+        """Return what each of so many ranks has of it."""
+        return Size(self.cpus / ranks, self.gpus / ranks, self.memory // ranks)
+
     def fits(self, room: Mapping[str, float]) -> float:
         """Return how many workers of this size have room in these resources, infinite for a size of nothing."""
         shares = [room.get(name, 0.0) / amount for name, amount in self.resources().items()]
@@ -85,12 +89,14 @@ class Slot:
     """The place of one worker.
 
     Args:
-        size: the resources that it reserves.
+        size: the resources that it reserves, with all of its ranks.
         silos: the silos of its clients; ``None``: it trains any that are not pinned to a silo.
+        ranks: the processes that it has.
     """
 
     size: Size
     silos: frozenset[str | None] = frozenset([None])
+    ranks: int = 1
 
     @property
     def is_silos_own(self) -> bool:

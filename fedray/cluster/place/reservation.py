@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import accumulate
 from typing import Any
 
 import ray
@@ -46,7 +46,7 @@ class Reservation:
 
     Args:
         spec: of the group.
-        bundles: placement group and bundle of each slot, by rank.
+        bundles: placement group and first bundle of each slot, by rank; a worker of several ranks has one for each.
         together: the placement group of all that are no silo's own, if there are any.
     """
 
@@ -57,12 +57,14 @@ class Reservation:
     @classmethod
     def of(cls, spec: GroupSpec) -> Reservation:
         """Ask for it, see :func:`reserve`."""
-        shared = [slot.size for slot in spec.slots if not slot.is_silos_own]
+        shared = [
+            slot.size.share(slot.ranks) for slot in spec.slots if not slot.is_silos_own for _ in range(slot.ranks)
+        ]
         together = reserve(spec.node, shared) if shared else None
-        bundle = count()
+        first = accumulate((0 if slot.is_silos_own else slot.ranks for slot in spec.slots), initial=0)
         bundles = [
-            (reserve(spec.node, [slot.size]), 0) if slot.is_silos_own else (together, next(bundle))
-            for slot in spec.slots
+            (reserve(spec.node, [slot.size]), 0) if slot.is_silos_own else (together, place)
+            for slot, place in zip(spec.slots, first, strict=False)
         ]
         return cls(spec, bundles, together)
 

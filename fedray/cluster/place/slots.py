@@ -33,7 +33,7 @@ class WorkerArgs:
 
     Args:
         workers: on each node, or ``auto``: as many as have room.
-        size: the resources that each reserves.
+        size: the resources that each reserves, with all of its ranks.
         placement: ``spread`` over all nodes that have room, or ``pack`` on few.
         silos: by name.
         reduce: the way of vectors from node to node: ``object_store`` or ``collective``.
@@ -41,6 +41,7 @@ class WorkerArgs:
         min_workers: with fewer, the run gives up.
         start_timeout: seconds to wait for the first worker, and for each that is replaced.
         block_timeout: seconds a work item may take; ``None``: for ever.
+        ranks: the processes of each worker, which train a client together.
     """
 
     workers: int | Literal["auto"] = "auto"
@@ -52,6 +53,7 @@ class WorkerArgs:
     min_workers: int = 1
     start_timeout: float = 120.0
     block_timeout: float | None = None
+    ranks: int = 1
 
 
 def wanted(args: WorkerArgs) -> str:
@@ -89,7 +91,7 @@ def group_specs(nodes: Sequence[Node], args: WorkerArgs, here: str) -> list[Grou
     counts = worker_counts(nodes, args.workers, args.size, args.placement, taken, driver, held)
     specs = []
     for node in nodes:
-        slots = [Slot(args.size, frozenset(pins[node.id]))] * counts.get(node.id, 0) + own[node.id]
+        slots = [Slot(args.size, frozenset(pins[node.id]), args.ranks)] * counts.get(node.id, 0) + own[node.id]
         if slots:
             specs.append(GroupSpec(node.id, node.name, slots, args.start_timeout, args.block_timeout))
         if node.id not in counts and (args.workers == "auto" or args.placement == "spread"):

@@ -50,7 +50,7 @@ def local_cpus_in_words(cluster: ClusterSection, worker: WorkerSection) -> str:
 
 def _asked(cluster: ClusterSection, worker: WorkerSection) -> int:
     workers = cluster.workers if isinstance(cluster.workers, int) else 1
-    return math.ceil(workers * worker.cpus - 1e-9)
+    return math.ceil(workers * worker.together.cpus - 1e-9)
 
 
 def start(cpus: int, dashboard: bool = False) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from multiprocessing import connection as mp
 from typing import Any
 
-from fedray.core.errors import RunFailed, one_line
+from fedray.core.errors import RanksBroken, RunFailed, one_line
 
 _PATIENCE = 10.0
 
@@ -71,10 +71,10 @@ class Connection:
             RunFailed: the worker could not do it; a note has its traceback.
         """
         try:
-            answer: bytes | RunFailed = self.socket.recv()
+            answer: bytes | RunFailed | WorkerDied = self.socket.recv()
         except (OSError, EOFError) as error:
             raise WorkerDied("the connection has ended") from error
-        if isinstance(answer, RunFailed):
+        if isinstance(answer, RunFailed | WorkerDied):
             raise answer
         return answer
 
@@ -84,7 +84,10 @@ class Connection:
 
 
 def serve(listener: mp.Listener, work: Callable[..., bytes]) -> None:
-    """Answer at the worker's end until the other end hangs up; an exception is answered as RunFailed."""
+    """Answer at the worker's end until the other end hangs up; an exception is answered as RunFailed.
+
+    A worker whose ranks are broken says that it died, and why.
+    """
     with listener, listener.accept() as client:
         while True:
             try:
@@ -93,6 +96,9 @@ def serve(listener: mp.Listener, work: Callable[..., bytes]) -> None:
                 return
             try:
                 answer: bytes | RunFailed = work(*request)
+            except RanksBroken as error:
+                client.send(WorkerDied(str(error)))
+                return
             except Exception as error:
                 answer = error if isinstance(error, RunFailed) else RunFailed(f"a worker failed: {one_line(error)}")
                 answer.add_note(traceback.format_exc())  # a pickle has notes, but neither traceback nor cause

@@ -11,10 +11,12 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from fedray.cluster.place.placement import GroupSpec
+from fedray.cluster.place.placement import GroupSpec, Slot
 from fedray.cluster.place.reservation import Reservation
+from fedray.cluster.work.collective import RankSpec, Rendezvous
 from fedray.cluster.work.connections import Connection, Endpoint, WorkerDied
 from fedray.cluster.work.memory import Buffer, Handle
+from fedray.cluster.work.ranks import FollowingRank
 from fedray.cluster.work.rows import RowFile
 from fedray.cluster.work.worker import Channel, WorkerActor
 from fedray.run.usage import Reading
@@ -78,6 +80,7 @@ class _Process:
     ready: Any
     endpoint: Endpoint
     started: float
+    others: Sequence[Any] = ()
 
 
 class RaySpawner:
@@ -96,25 +99,42 @@ class RaySpawner:
         self._spec, self._reservation = spec, reservation
         self._tickets, self._down = tickets, down
         self._processes: dict[int, _Process] = {}
+        self._meeting: Rendezvous | None = None
 
     def start(self, worker: Worker) -> None:
         """See :class:`Spawner`."""
-        size, endpoint = self._spec.slots[worker.rank].size, Endpoint()
-        up = worker.accumulator.handle
-        channel = Channel(endpoint, self._tickets, worker.rank, worker.queue, self._down, up)
-        actor: Any = (
-            ray.remote(WorkerActor)
-            .options(
-                num_cpus=size.cpus,
-                num_gpus=size.gpus,
-                memory=size.memory or None,
-                scheduling_strategy=PlacementGroupSchedulingStrategy(*self._reservation.bundles[worker.rank]),
-                enable_task_events=False,
-                max_restarts=0,
+        slot, endpoint, name = self._spec.slots[worker.rank], Endpoint(), f"{self._spec.name}/{worker.rank}"
+        up, ranks, others = worker.accumulator.handle, self._ranks(slot), []
+        first = ranks[0] if ranks else None
+        channel = Channel(endpoint, self._tickets, worker.rank, worker.queue, self._down, up, first)
+        gpus = slot.size.share(slot.ranks).gpus
+        actor = self._actor(WorkerActor, worker.rank, 0).remote(self._job, channel, name, gpus)
+        for rank in ranks[1:]:
+            others.append(
+                self._actor(FollowingRank, worker.rank, rank.rank).remote(self._job, rank, self._down, up, name, gpus)
             )
-            .remote(self._job, channel, f"{self._spec.name}/{worker.rank}", size.gpus)
+            others[-1].follow.remote()
+        self._processes[worker.rank] = _Process(actor, actor.ready.remote(), endpoint, time.monotonic(), others)
+
+    def _ranks(self, slot: Slot) -> Sequence[RankSpec]:
+        """Return the ranks of a new process of a worker; none where it has no process but one."""
+        if slot.ranks == 1:
+            return ()
+        self._meeting = self._meeting or Rendezvous()
+        return self._meeting.ranks(["cuda" if slot.size.gpus else "cpu"] * slot.ranks)
+
+    def _actor(self, kind: type, number: int, rank: int) -> Any:
+        """Return what starts the actor of a rank of a worker."""
+        slot, (group, bundle) = self._spec.slots[number], self._reservation.bundles[number]
+        size = slot.size.share(slot.ranks)
+        return ray.remote(kind).options(
+            num_cpus=size.cpus,
+            num_gpus=size.gpus,
+            memory=size.memory or None,
+            scheduling_strategy=PlacementGroupSchedulingStrategy(group, bundle + rank),
+            enable_task_events=False,
+            max_restarts=0,
         )
-        self._processes[worker.rank] = _Process(actor, actor.ready.remote(), endpoint, time.monotonic())
 
     def up(self, workers: Sequence[Worker], seconds: float) -> list[Worker]:
         """See :class:`Spawner`."""
@@ -148,7 +168,8 @@ class RaySpawner:
     def kill(self, worker: Worker) -> None:
         """See :class:`Spawner`."""
         if process := self._processes.pop(worker.rank, None):
-            ray.kill(process.actor)
+            for actor in (process.actor, *process.others):
+                ray.kill(actor)
 
     def close(self) -> None:
         """See :class:`Spawner`."""

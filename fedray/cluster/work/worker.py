@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from fedray.aggregators.gathered import taken
 from fedray.cluster.place.reservation import own_gpus
+from fedray.cluster.work.collective import RankSpec
 from fedray.cluster.work.connections import Endpoint, serve
 from fedray.cluster.work.memory import Handle
 from fedray.cluster.work.pinning import pin
+from fedray.cluster.work.ranks import LeadingRank
 from fedray.cluster.work.rows import Held, RowHandle, RowWriter
 from fedray.cluster.work.tickets import TicketQueue
 from fedray.core import inject
@@ -47,6 +49,7 @@ class Channel:
         queue: the ticket queue it takes from.
         down: memory of the broadcast.
         up: memory of what the worker folds: a sum, or, where it is none, rows.
+        first: the first of the worker's ranks, which is this process; None: it has no others.
     """
 
     endpoint: Endpoint
@@ -55,6 +58,7 @@ class Channel:
     queue: int
     down: Handle
     up: Handle | RowHandle
+    first: RankSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,8 @@ class WorkerActor:
             # the worker is up, and not while the deadline of its first block runs.
             with collector_off():
                 torch.optim.SGD([torch.zeros(1)], lr=0.1)
-        self._worker = Worker(job, devices_of(gpus))
+        self._leading = None if channel.first is None else LeadingRank(job, channel.first, gpus)
+        self._worker = Worker(job, devices_of(gpus)) if self._leading is None else self._leading
         if libc is not None:
             libc.malloc_trim(0)
         self._down = channel.down.open()
@@ -108,7 +113,7 @@ class WorkerActor:
             for buffer in (self._down, self._up):
                 pin(buffer or {})
         self._tickets = TicketQueue(channel.tickets, channel.rank, channel.queue)
-        self._folds_in_place = self._up is not None and gpus == 0
+        self._folds_in_place = self._up is not None and gpus == 0 and self._leading is None
         self._name = name
         self._meter = Meter(devices_of(gpus))
         self._tracer = Tracer(job.profile, name)
@@ -145,7 +150,8 @@ class WorkerActor:
         inject.point("worker.reply", header.round)
         self._tracer.leave(header.round)
         reading = self._meter.read(self._name, sum(report.seconds for report in reports.values()))
-        return pickle.dumps((reports, self._hand_over(), reading))
+        held = self._hand_over()
+        return pickle.dumps((reports, held, reading if self._leading is None else self._leading.read(reading)))
 
     def _positions(self, count: int) -> Iterator[int]:
         while (position := self._tickets.take()) < count:
@@ -177,8 +183,7 @@ class WorkerActor:
             self._clients, self._weight = [], []  # what was told of is not told of again
             return Held(self._rows.count - len(clients), clients, weight)
         if self._up is not None and not self._folds_in_place:
-            for name, part in self._up.items():
-                part.copy_(self._worker.finish()[name])
+            self._worker.put(self._up)
         return None
 
 

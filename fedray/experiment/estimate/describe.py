@@ -204,12 +204,13 @@ def _blocks(plan: Plan, first: FirstRound | None) -> str:
 
 def _memory(config: Config, costs: Memory, workers: int) -> list[Row]:
     worker, driver = sum(costs.worker.values()), sum(costs.driver.values())
-    inline = config.place.launcher.in_process
-    total = f"{decimal(workers * worker + driver)}, and {_PROCESS} for Python and torch in each process, and the data"
+    inline, ranks = config.place.launcher.in_process, config.place.worker.ranks
+    bytes = workers * ranks * worker + driver
+    total = f"{decimal(bytes)}, and {_PROCESS} for Python and torch in each process, and the data"
     best = " and the best" if config.checkpoint.monitor else ""
     keep, several = config.checkpoint.keep, counted(workers, "worker")
     return [
-        ("a worker", f"{decimal(worker)}: {_listed(costs.worker)}"),
+        ("a worker" if ranks == 1 else f"each of {ranks} ranks", f"{decimal(worker)}: {_listed(costs.worker)}"),
         ("the driver", f"{decimal(driver)}: {_listed(costs.driver)}"),
         (
             "together",
@@ -231,6 +232,8 @@ def _state(bytes: int, inline: bool) -> str:
 def _time(config: Config, plan: Plan, first: FirstRound | None, server: Server, workers: int) -> list[Row]:
     if first is None:
         return [("a round", "no training: no cohort has a client")]
+    if (ranks := config.place.worker.ranks) > 1:
+        return [("a round", f"not measured: {ranks} ranks train a client, and this is one process")]
     wanted, found = config.place.worker.gpus, torch.cuda.device_count()
     if wanted > found:
         return [("a round", f"not measured: worker.gpus is {wanted:g}, and this machine has {counted(found, 'GPU')}")]

@@ -15,6 +15,7 @@ from fedray.core.errors import ConfigError
 from fedray.core.messages import VECTOR
 from fedray.local.modes import train_mode
 from fedray.local.schedule import batch_widths
+from fedray.local.sharded import units
 from fedray.run.plan import Plan
 from fedray.run.worker import Job
 from fedray.server import Server
@@ -28,7 +29,7 @@ class Memory:
     """Bytes by purpose, besides Python, torch and the data.
 
     Args:
-        worker: of one worker.
+        worker: of one worker, or of each of its ranks.
         driver: of the driver.
         checkpoint: one checkpoint on disk.
         state: state of all clients on disk, once each has taken part.
@@ -54,6 +55,9 @@ def memory(plan: Plan, server: Server, workers: int) -> Memory:
     batch, the first has its gradients three times, as they are joined with those that arrive, and each other one a copy
     ``4 P`` and gradients twice; autograd's share lies on each.
 
+    Where a worker has R ranks, all of that but the broadcast is for each of them 1/R of it, the local models twice, and
+    the accumulator, of which a part is the worker's; and two of the layers that are gathered one at a time are whole.
+
     The driver holds ``4 P`` and what the algorithm and the server optimizer keep, the total ``8 W`` and its float32
     result ``4 W``, what the aggregator keeps, before and after the round, and a checkpoint on its way to disk.
 
@@ -78,7 +82,7 @@ def memory(plan: Plan, server: Server, workers: int) -> Memory:
     at_once = task.stacking.size if stacked else 1
     twice = stacked or not task.program.plain
     clipped = stacked and task.args.clip_grad_norm is not None
-    others = task.sharing.devices - 1
+    others, ranks = task.sharing.devices - 1, task.sharing.ranks
     parts = {
         "local models": _FLOAT * at_once * size,
         "gradients": _FLOAT * at_once * trained * ((3 if others else 2 if twice else 1) + clipped),
@@ -100,9 +104,12 @@ def memory(plan: Plan, server: Server, workers: int) -> Memory:
         folded = _FLOAT * sent * (share + 2 * min(share, task.stacking.size))
         at_hand = (_FLOAT + _DOUBLE + _INDEX) * min(sent * cohort, max(cohort, COLUMNS))
         gathered = at_hand + _DOUBLE * sent + (0 if by_columns(algorithm.aggregator) else _FLOAT * sent * cohort)
-    summed = _FLOAT * sent if stacked else 0
+    own = {"accumulator": folded, "block sum": _FLOAT * sent if stacked else 0, **parts}
+    if ranks > 1:
+        own |= {name: 2 * own[name] for name in ("accumulator", "local models")}
+        own = {name: -(-bytes // ranks) for name, bytes in own.items()} | {"gathered layers": 2 * gathered_bytes(plan)}
     return Memory(
-        worker={"broadcast": _FLOAT * broadcast, "accumulator": folded, "block sum": summed, **parts},
+        worker={"broadcast": _FLOAT * broadcast, **own},
         driver={
             "model": _FLOAT * layout.size,
             "server state": rule,
@@ -112,6 +119,18 @@ def memory(plan: Plan, server: Server, workers: int) -> Memory:
         checkpoint=saved,
         state=_FLOAT * kept * len(task.data),
     )
+
+
+def gathered_bytes(plan: Plan) -> int:
+    """Return the bytes of the largest part of the model that ranks gather at a time."""
+    module = plan.task.model_fn()
+    counted: set[int] = set()
+    sizes = [0]
+    for part in (*units(module), module):
+        new = {id(tensor): tensor.nbytes for tensor in part.parameters() if id(tensor) not in counted}
+        counted |= new.keys()
+        sizes.append(sum(new.values()))
+    return max(sizes)
 
 
 def activation_bytes(plan: Plan) -> int:

@@ -1,0 +1,116 @@
+"""Workers of two processes: the result is that of one up to rounding, the same each time, also after a death."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+import fedray
+from fedray.cluster.work.collective import RankSpec, Rendezvous
+from fedray.cluster.work.ranks import LeadingRank, Ranks
+from fedray.core.errors import RanksBroken
+from fedray.core.messages import Broadcast
+from fedray.run.usage import Reading
+from tests.cluster import problem
+from tests.helpers import class_problem, federation
+
+
+@pytest.fixture
+def spec(monkeypatch: pytest.MonkeyPatch) -> Iterator[RankSpec]:
+    """The only rank of a worker, this process."""
+    monkeypatch.setattr("fedray.cluster.work.collective.get_node_ip_address", lambda: "127.0.0.1")
+    meeting = Rendezvous()
+    yield meeting.ranks(["cpu"])[0]
+    dist.destroy_process_group()
+
+
+def test_the_first_rank_is_a_worker_that_tells_the_others(
+    spec: RankSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    one = federation(class_problem((5, 4)), tmp_path, stack="off")
+    leading = LeadingRank(one.job, spec, 0)
+    monkeypatch.setattr(Ranks, "tell", lambda self, what, *said: told.append(what))
+    leading.begin(Broadcast(1, {"model": one.vector}, 9.0))
+    for block in one.plan.blocks(1, one.plan.cohort(1), one.state.store):
+        leading.handle(block)
+    leading.put({name: torch.zeros_like(part) for name, part in leading.finish().items()})
+    assert leading.read(Reading("n/0", hardware="x")).hardware == "x, 1 ranks"
+    assert told == ["begin", "handle", "handle", "put", "read"]
+
+
+def test_the_reason_for_which_ranks_are_broken_is_the_first_one(spec: RankSpec) -> None:
+    ranks = Ranks(spec)
+    with pytest.raises(RanksBroken, match=r"^rank 0: ValueError: a bad row$"), ranks.unbroken():
+        raise ValueError("a bad row")
+    with pytest.raises(RanksBroken, match=r"^rank 0: ValueError: a bad row$"), ranks.unbroken():
+        raise RuntimeError("the connection is closed")
+
+
+def of_two_ranks(folder: Path, **parts: Any) -> fedray.Result:
+    return problem.train(folder, fedray.Cluster(workers=1, ranks=2, cpus=1), **parts)
+
+
+@pytest.mark.slow
+def test_two_ranks_are_one_process_up_to_rounding_and_twice_the_same(tmp_path: Path, four_cpus: None) -> None:
+    """Their number stands in the record."""
+    inline = problem.train(tmp_path / "inline", "inline")
+    first, second = (of_two_ranks(tmp_path / name) for name in ("first", "second"))
+    assert problem.hashes(first) == problem.hashes(second)
+    ours, theirs = (result.model.state_dict() for result in (first, inline))
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=1e-4, atol=1e-5)
+    for one, other in zip(first.history, inline.history, strict=True):
+        assert one.train["loss"] == pytest.approx(other.train["loss"], rel=1e-5)
+    assert all(kind.endswith(", 2 ranks") for record in first.history for kind in record.usage["hardware"])
+
+
+@pytest.mark.slow
+def test_a_rank_that_dies_takes_its_worker_and_not_the_run(
+    tmp_path: Path, four_cpus: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Killed after a round, and the blocks of the next are done by a new worker."""
+    quiet = of_two_ranks(tmp_path / "quiet")
+    before = set(problem.processes("ray::FollowingRank"))
+    killed: list[int] = []
+
+    def kill(record: fedray.RoundRecord) -> None:
+        if record.round == 2:
+            killed.extend(set(problem.processes("ray::FollowingRank")) - before)
+            os.kill(killed[0], signal.SIGKILL)
+
+    result = of_two_ranks(tmp_path / "killed", callbacks=[kill])
+    assert len(killed) == 1
+    assert problem.hashes(result) == problem.hashes(quiet)
+    assert "round 3: worker" in caplog.text
+    assert "died, and is replaced (rank 0: " in caplog.text
+
+
+@pytest.mark.slow
+def test_a_client_that_raises_on_a_rank_fails_with_the_reason(tmp_path: Path, four_cpus: None) -> None:
+    """After two workers were lost at it."""
+
+    class Picky(torch.nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            if bool((input > 1e6).any()):
+                raise ValueError("no such input")
+            return super().forward(input)
+
+    x, y = torch.randn(36, 12, generator=torch.Generator().manual_seed(1)).numpy(), torch.arange(36).numpy() % 3
+    x[-1] = 1e7
+    data = fedray.FederatedData.from_arrays(x, y, [*"abc" * 12])
+    model = fedray.FederatedModel(lambda: Picky(12, 3), problem.OPTIMIZER)
+    args = fedray.TrainArgs(rounds=1, batch_size=8, tracking=[], evaluate_every=0)
+    place = fedray.Cluster(workers=1, ranks=2)
+    reason = (
+        r"client 'c' failed in round 1 \(worker\): two workers were lost at its block \(rank [01]: ValueError: no such"
+    )
+    with pytest.raises(fedray.RunFailed, match=reason):
+        fedray.train(model, data, args, cluster=place, run_dir=tmp_path / "run", progress=False)

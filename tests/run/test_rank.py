@@ -1,0 +1,74 @@
+"""A rank of a worker: with one rank, what a worker folds; what no rank may fold, none does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+import fedray
+from fedray import optim
+from fedray.config.sections import LocalSection
+from fedray.core.errors import RanksBroken
+from fedray.core.messages import BlockReport, Broadcast
+from fedray.run.rank import RankWorker
+from fedray.run.worker import Worker
+from fedray.transforms.base import Transform
+from tests.helpers import Federation, class_problem, federation
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path) -> Iterator[None]:
+    """A process group of this process."""
+    dist.init_process_group("gloo", f"file://{tmp_path}/meet", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def done(worker: Worker, one: Federation) -> tuple[list[BlockReport], dict[str, Tensor]]:
+    """The first round's reports, and what was folded."""
+    blocks = one.plan.blocks(1, one.plan.cohort(1), one.state.store)
+    worker.begin(Broadcast(1, {"model": one.vector}, one.plan.weight(one.plan.cohort(1))))
+    reports = [report for block in blocks if isinstance(report := worker.handle(block), BlockReport)]
+    into = {name: torch.zeros_like(part) for name, part in worker.finish().items()}
+    worker.put(into)
+    return reports, into
+
+
+@pytest.mark.parametrize("transforms", [[], [fedray.Clip(norm=0.05), fedray.BF16()]])
+def test_one_rank_folds_what_a_worker_folds(transforms: list[Transform], tmp_path: Path) -> None:
+    one = federation(class_problem(), tmp_path, transforms=transforms, args=LocalSection(2, 4), stack="off")
+    whole, rank = Worker(one.job, [CPU]), RankWorker(one.job, [CPU], 0, 1)
+    (reports, total), (others, parts) = done(whole, one), done(rank, one)
+    assert {name: part.tolist() for name, part in parts.items()} == {
+        name: part.tolist() for name, part in total.items()
+    }
+    assert bool(total["delta"].any())
+    assert [report.loss.tolist() for report in reports] == [report.loss.tolist() for report in others]
+
+
+def test_an_update_that_is_out_of_range_is_a_failure_of_its_client(tmp_path: Path) -> None:
+    one = federation(class_problem((5, 4)), tmp_path, optimizer=optim.SGD(1e30), args=LocalSection(2, 2), stack="off")
+    reports, total = done(RankWorker(one.job, [CPU], 0, 1), one)
+    stages = [failure.stage for report in reports for failure in report.failures]
+    assert stages == ["update", "update"]
+    assert not total["delta"].any()
+
+
+def test_whatever_else_a_rank_raises_breaks_all_of_them(tmp_path: Path) -> None:
+    """The others wait for it somewhere."""
+    one = federation(class_problem((5, 4)), tmp_path, stack="off")
+
+    def broken(output: Tensor, target: Tensor) -> Tensor:
+        raise ValueError("no loss today")
+
+    worker = RankWorker(replace(one.job, task=replace(one.job.task, loss_fn=broken)), [CPU], 0, 1)
+    with pytest.raises(RanksBroken, match="ValueError: no loss today"):
+        done(worker, one)
