@@ -134,13 +134,20 @@ def by_client(found: Sequence[Line]) -> Grid | None:
     if not lines:
         return None
     clients = list(dict.fromkeys(client for line in lines for client in line.clients))
-    rows = {client: int(one["examples"]) for line in lines for client, one in line.clients.items()}
+    rows = {client: _rows(one) for line in lines for client, one in line.clients.items()}
     cells = [
-        [name, client, f"{rows[client]:,}", *(_number(line.clients.get(client, {}).get(name, "")) for line in lines)]
+        [name, client, rows[client], *(_number(line.clients.get(client, {}).get(name, "")) for line in lines)]
         for name in _shown(lines)
         for client in clients
     ]
     return Grid(["own", "client", "own rows", *(line.name for line in lines)], cells)
+
+
+def _rows(one: Mapping[str, Any]) -> str:
+    from fedray.rundir.each_client import SUPPORT, of_each_class
+
+    classes = of_each_class(one.get(SUPPORT))
+    return f"{int(one['examples']):,}" + (f" ({classes})" if classes else "")
 
 
 def _shown(lines: Sequence[Line]) -> list[str]:

@@ -28,7 +28,7 @@ from fedray.run.worker import Job
 from fedray.rundir.checkpoint import Checkpoint
 from fedray.rundir.client_state import ClientStore, damage
 from fedray.rundir.client_table import ClientRows
-from fedray.rundir.each_client import MOST_SHOWN, Got, each_client
+from fedray.rundir.each_client import MOST_SHOWN, SUPPORT, Got, each_client, of_each_class
 from fedray.rundir.folder import RunFolder
 
 MOST_CLASSES = 12
@@ -186,6 +186,7 @@ def each_told(rows: Sequence[ClientRows], name_of: NameOf, width: int) -> tuple[
             one.view,
             int(one.examples[place]),
             {name: float(values[place]) for name, values in one.metrics.items()},
+            of_each_class(one.cells[SUPPORT][place]) if SUPPORT in one.cells else "",
         )
         for one in rows
         for place, client in enumerate(one.clients.tolist())

@@ -55,6 +55,9 @@ class Metric:
     by_client: ClassVar[bool] = False
     """True if the sums of single clients stand in their table, as :meth:`cells`."""
 
+    rests_on_classes: ClassVar[bool] = False
+    """True if a few rows of a class make its number a matter of chance: the table of clients then has their counts."""
+
     label: str | None
 
     task: ClassVar[Task] = Task()

@@ -108,6 +108,8 @@ class Averaged(Confusion):
         label: the name of the number in records; default: that of the metric.
     """
 
+    rests_on_classes: ClassVar[bool] = True
+
     average: Average = "auto"
     positive: Any = None
     label: str | None = None
@@ -345,6 +347,8 @@ class Regions(Averaged):
         label: the name of the number in records; default: that of the metric.
         background: class 0 counts, too; else it is left out of averages.
     """
+
+    rests_on_classes: ClassVar[bool] = False  # a picture has thousands of pixels
 
     average: Average = "macro"
     background: bool = True

@@ -16,6 +16,7 @@ from fedray.core.losses import LossFn, per_example, summed
 from fedray.core.messages import Floats, Ints
 from fedray.metrics.base import Metric, metrics
 from fedray.metrics.sums import State, added, on_host
+from fedray.metrics.support import MOST_CLASSES, Support
 from fedray.tasks import Task
 
 LOSS = "loss"
@@ -203,4 +204,7 @@ def measured(loss: LossFn, task: Task, chosen: Sequence[Metric] | None = None) -
             if chosen is None:
                 continue  # such as ranks of thousands of labels
             raise ConfigError(f"metrics[{position}]: {error}") from None
+    if any(metric.rests_on_classes for metric in found.values()) and len(task.classes) <= MOST_CLASSES:
+        support = Support().of(task)
+        found.setdefault(support.title, support)
     return Measures(loss, tuple(found.values()), chosen is None, task)

@@ -52,6 +52,7 @@ class Ranked(Metric):
 
     needs: ClassVar[Literal["classes", "numbers", ""]] = "classes"
     counted: ClassVar[frozenset[str]] = frozenset({"scores"})
+    rests_on_classes: ClassVar[bool] = True
 
     def of(self, task: Task) -> Metric:
         """Return the metric of a task; ConfigError where it has too many classes."""

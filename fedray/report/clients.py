@@ -20,6 +20,7 @@ from fedray.report.charts import Boxes, Chart, Matrix, Points
 from fedray.report.progress import MOST_CURVES, WHOSE, metrics_of, mixed
 from fedray.report.told import Setting, Told
 from fedray.rundir.client_table import TRAIN, metrics_in, newest_part
+from fedray.rundir.each_client import SUPPORT, of_each_class
 from fedray.rundir.names import LABELS
 
 MOST_CLIENTS = 200
@@ -40,12 +41,14 @@ class Evaluated:
         examples: rows of each, ``[C]``.
         values: values by view and metric, ``[C]``.
         cells: of the views with confusion matrices the counts of each client, see :func:`fedray.read_clients`.
+        support: the number of its rows of each class, in words, ``[C]``; empty: not known.
     """
 
     clients: list[str]
     examples: NDArray[np.int64]
     values: Mapping[tuple[str, str], NDArray[np.float64]]
     cells: Mapping[str, list[list[dict[str, Any]]]]
+    support: Sequence[str]
 
     @classmethod
     def of(cls, run: Told) -> Evaluated | None:
@@ -70,7 +73,9 @@ class Evaluated:
             if any(matrices[line] for line in lines if matrices):
                 own = {place[clients[line]]: matrices[line] or [] for line in lines}
                 cells[view] = [own.get(number, []) for number in range(len(there))]
-        return cls(there, examples, values, cells)
+        counts = part[SUPPORT].to_pylist() if SUPPORT in part.column_names else []
+        support = {client: of_each_class(own) for client, own in zip(clients, counts, strict=False) if own}
+        return cls(there, examples, values, cells, [support.get(client, "") for client in there])
 
     def has(self, view: str, metric: str) -> bool:
         """Tell if there is a metric of a view; ``own`` is the view of the models that clients would use."""
@@ -180,9 +185,22 @@ def _table(one: Setting, shut: bool) -> Iterator[Block]:
             f"; mean of {len(seen)} seeds" if same else f"; of seed {found[0][0].seed}: other seeds have other clients"
         )
         words += seeds
-    head = ["client", "rows", *(f"{VIEWS[view]}.{metric}" for view, metric in columns)]
+    classes = any(first.support)
+    if classes and any(each.support != first.support for each in used):
+        words += f"; rows of each class: of seed {found[0][0].seed}"
+    head = [
+        "client",
+        "rows",
+        *(["of each class"] if classes else []),
+        *(f"{VIEWS[view]}.{metric}" for view, metric in columns),
+    ]
     lines: list[list[Cell]] = [
-        [first.clients[place], int(first.examples[place]), *(float(numbers[key][place]) for key in columns)]
+        [
+            first.clients[place],
+            int(first.examples[place]),
+            *([first.support[place]] if classes else []),
+            *(float(numbers[key][place]) for key in columns),
+        ]
         for place in order.tolist()
     ]
     if any(np.isnan(numbers[key][order]).any() for key in columns if key[1] != "loss"):

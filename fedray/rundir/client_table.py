@@ -86,7 +86,8 @@ def read_clients(run_dir: str | Path) -> pyarrow.Table:
         ``round`` (int64), ``client`` (its id), ``view`` (``global``: the global model on its held-out rows; ``train``:
         its training in the round), ``examples`` (int64) that the metrics are of, and the metrics (float64),
         ``loss`` first; what a view does not have is null.  The metric ``confusion_matrix`` is a list of the counts
-        above zero: ``true``, ``predicted`` (names of classes) and ``count`` (int64).
+        above zero: ``true``, ``predicted`` (names of classes) and ``count`` (int64).  Where a metric rests on single
+        classes, as AUROC does, ``support`` is a list of the examples of each: ``class`` and ``count``.
 
     Raises:
         ConfigError: no client was evaluated there.

@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fedray.core.errors import listed
 from fedray.core.record import VIEWS, by_weight
 from fedray.core.terminal import Grid, fitted
 
+SUPPORT = "support"
+"""The column of the table of clients that has the examples of each class, by the metric of that name."""
+
 MOST_SHOWN = 20
 """The most clients whose own numbers are shown one by one."""
+
+_CLASSES, _MOST_NAMED = "of each class", 4
 
 
 @dataclass(frozen=True)
@@ -23,19 +29,21 @@ class Got:
         view: one of :data:`fedray.core.record.VIEWS`.
         examples: those that its metrics are of.
         metrics: by name; None, as NaN: the metric has no value there.
+        support: the number of its examples of each class, in words; empty: not known.
     """
 
     client: str
     view: str
     examples: int
     metrics: Mapping[str, float | None]
+    support: str = ""
 
 
 def each_client(found: Iterable[Got], width: int, digits: int = 4) -> tuple[Grid, list[str]]:
     """Return the table of what each client got, and the names of the columns that there is no room for.
 
-    Where there is not room for all, the metric that stands for all comes first, then the loss, then the others; of each
-    the most personal view.
+    Where there is not room for all, the metric that stands for all comes first, then the examples of each class, where
+    they are known, then the loss, then the others; of each the most personal view.
 
     >>> from fedray.core.terminal import plain
     >>> one = Got("ann", "global", 8, {"loss": 0.25, "accuracy": 1.0, "auroc": None})
@@ -59,12 +67,20 @@ def each_client(found: Iterable[Got], width: int, digits: int = 4) -> tuple[Grid
     metrics = list(dict.fromkeys(name for one in seen.values() for name in one.metrics))
     alone = views == ["global"]
     heads = {(view, name): name if alone else f"{VIEWS[view]}.{name}" for name in metrics for view in views}
+    support = {one.client: one.support for one in seen.values()}
+    classes = [_CLASSES] if any(support.values()) else []
     cells = [
-        [client, f"{count:,}", *(_cell(seen.get((client, view)), name, digits) for view, name in heads)]
+        [
+            client,
+            f"{count:,}",
+            *(support[client] for _ in classes),
+            *(_cell(seen.get((client, view)), name, digits) for view, name in heads),
+        ]
         for client, count in examples.items()
     ]
     order = [heads[view, name] for name in by_weight(metrics) for view in reversed(views)]
-    return fitted(Grid(["client", "examples", *heads.values()], cells), order, width)
+    order[len(views) : len(views)] = classes
+    return fitted(Grid(["client", "examples", *classes, *heads.values()], cells), order, width)
 
 
 def below(table: Grid, left: Sequence[str], instead: str) -> Iterator[str]:
@@ -80,6 +96,22 @@ def below(table: Grid, left: Sequence[str], instead: str) -> Iterator[str]:
         yield "nan: no value, as auroc and the like have none where a client holds one class alone"
     if left:
         yield f"left out for want of room: {listed(left)}; {instead}"
+
+
+def of_each_class(cells: Sequence[Mapping[str, Any]] | None) -> str:
+    """Return how many examples of each class there are, of many classes the fewest and the most; empty: not known.
+
+    >>> of_each_class([{"class": "benign", "count": 28}, {"class": "malignant", "count": 2}])
+    'benign 28, malignant 2'
+    >>> of_each_class([{"class": str(number), "count": 3 + number} for number in range(10)])
+    '3 to 12 of each of 10'
+    """
+    if not cells:
+        return ""
+    counts = [int(cell["count"]) for cell in cells]
+    if len(cells) > _MOST_NAMED:
+        return f"{min(counts):,} to {max(counts):,} of each of {len(cells)}"
+    return ", ".join(f"{cell['class']} {count:,}" for cell, count in zip(cells, counts, strict=True))
 
 
 def _cell(one: Got | None, name: str, digits: int) -> str:

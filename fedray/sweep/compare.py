@@ -23,7 +23,7 @@ from fedray.run.snapshot import first_state, model_of, restore
 from fedray.run.worker import Job
 from fedray.rundir.client_state import ClientStore, StateRows
 from fedray.rundir.client_table import metrics_in, newest_part
-from fedray.rundir.each_client import MOST_SHOWN
+from fedray.rundir.each_client import MOST_SHOWN, SUPPORT
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import COMPLETE, CONFIG
 from fedray.sweep.finished import check_same, warn_of_changes
@@ -86,7 +86,7 @@ class Line:
         note: the reason for what is missing.
         name: a short one, for the head of a column.
         clients: ``examples`` and metrics of each client on its own held-out rows, by its id, if they are few; None or
-            NaN: no value.
+            NaN: no value; as ``support`` how many rows each class has, where that is known.
     """
 
     words: str
@@ -210,7 +210,7 @@ def _each(folder: RunFolder) -> dict[str, dict[str, Any]]:
     view = "personal" if "personal" in views else "global"
     if views.count(view) > MOST_SHOWN:
         return {}
-    names = ["examples", *metrics_in(part)]
+    names = ["examples", *metrics_in(part), *({SUPPORT} & {*part.column_names})]
     return {row["client"]: {name: row[name] for name in names} for row in part.to_pylist() if row["view"] == view}
 
 

@@ -19,7 +19,7 @@ from fedray.core.stages import Stage
 from fedray.core.terminal import pairs, standard_output
 from fedray.core.waiting import in_words
 from fedray.rundir.client_table import TRAIN, metrics_in, newest_part
-from fedray.rundir.each_client import MOST_SHOWN, Got, below, each_client
+from fedray.rundir.each_client import MOST_SHOWN, SUPPORT, Got, below, each_client, of_each_class
 from fedray.tracking.base import RunInfo, Tracker
 from fedray.tracking.progress import Progress, at_the_end
 
@@ -117,7 +117,14 @@ class Console(Tracker):
         rows = [row for row in part.to_pylist() if row["view"] != TRAIN]
         metrics = metrics_in(part)
         found = (
-            Got(row["client"], row["view"], row["examples"], {name: row[name] for name in metrics}) for row in rows
+            Got(
+                row["client"],
+                row["view"],
+                row["examples"],
+                {name: row[name] for name in metrics},
+                of_each_class(row.get(SUPPORT)),
+            )
+            for row in rows
         )
         table, left = each_client(found, out.width)
         self._line(f"held-out rows of each client, after round {rows[0]['round']}:")

@@ -119,6 +119,11 @@ def test_each_of_a_few_clients_has_its_lines() -> None:
         ["auroc", "ann", "8", "0.2500", "nan"],
         ["auroc", "bob", "8", "0.2500", "nan"],
     ]
+    few = line("fedavg", 0.5)
+    few.clients["ann"]["support"] = [{"class": "no", "count": 6}, {"class": "yes", "count": 2}]
+    told = by_client([few])
+    assert told is not None
+    assert told.lines[0][2] == "8 (no 6, yes 2)"
     only = by_client([line("alone", 0.25, ["loss"])])
     assert only is not None
     assert [one[0] for one in only.lines] == ["loss", "loss"]

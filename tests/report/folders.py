@@ -24,6 +24,7 @@ def write_run(
     sizes: tuple[int, ...] = (8, 5, 2),
     status: str | None = "finished",
     counts: bool = False,
+    support: bool = False,
     **more: Any,
 ) -> Path:
     """Write a run whose accuracy in round r is ``r / 10 + seed / 100``, with as many clients as ``sizes``."""
@@ -42,6 +43,8 @@ def write_run(
         "confusion_matrix": [[{"true": CLASSES[0], "predicted": CLASSES[1], "count": size}] for size in sizes]
     }
     own = cells if counts else {}
+    if support:
+        own |= {"support": [[{"class": name, "count": size // 2} for name in CLASSES] for size in sizes]}
     rows = [ClientRows(view, clients, np.array(sizes), values, cells=own) for view in ("global", "personal")]
     ClientTable(folder / "clients", lambda client: f"<h{client}>").write(rounds, rows)
     labels = {"clients": [f"<h{n}>" for n in clients], "classes": CLASSES, "of": len(sizes)}

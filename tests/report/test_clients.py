@@ -103,6 +103,13 @@ def test_many_values_are_a_box_for_each_setting(tmp_path: Path) -> None:
     assert "of the clients of all seeds. Box: the quartiles" in boxes.caption
 
 
+def test_the_rows_of_each_class_stand_beside_those_of_all(tmp_path: Path) -> None:
+    *_, table = client_blocks(settings_of(told(write_run(tmp_path / "1", support=True))))
+    assert isinstance(table, Table)
+    assert list(table.head[:3]) == ["client", "rows", "of each class"]
+    assert [row[2] for row in table.rows] == [f"benign {n}, malignant {n}" for n in (4, 2, 1)]
+
+
 def test_clients_out_of_reach_are_told_of(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "1", evaluated={"clients": 2, "missing": 1})
     *_, words = client_blocks(settings_of(told(folder)))
