@@ -344,7 +344,7 @@ class Worker:
         if model is not None and (part := broken_at_start(task, model, client, self.device)):
             return (
                 f"the {part} of the model that client {name!r} starts from is not finite, before any step: look for a "
-                "logarithm, a root or a division of 0 in the model and the loss"
+                "logarithm, a root or a division of 0 in the model and the loss, or a very large number in a row"
             )
         if error.part == BUFFERS and update is not None:
             layout = self._models.layout(update.variant)

@@ -92,6 +92,9 @@ class Regression(Task):
     def check(self, shape: tuple[int, ...], target: tuple[int, ...]) -> None:
         """Raise ConfigError where torch would compare each output with each target, as of ``[B]`` and ``[B, 1]``."""
         if len(shape) != len(target):
-            raise ConfigError(f"model: it gives {shape} for targets {target}; they must have as many dimensions")
+            raise ConfigError(
+                f"model: it gives {shape} for targets {target}; they must have as many dimensions under task: "
+                "regression. Where targets are classes, the task is classification, or binary"
+            )
         if self.mean is not None and len(self.mean) not in (1, target[-1]):
             raise ConfigError(f"task.mean: {len(self.mean)} numbers are given for targets {target}")
