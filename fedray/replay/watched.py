@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from fedray.aggregators.exact import LIMIT
-from fedray.data.columns.inputs import Inputs, call, named, parts
+from fedray.data.columns.inputs import Inputs, named, parts
 from fedray.local.clients import Clients
 from fedray.local.sequential import SequentialStepper
 from fedray.local.step import Fit, Objective, Step
 from fedray.local.task import LocalTask
+from fedray.tasks import outputs_of
 
 Place = tuple[int, int]
 """A step: the number of its fit, and its number therein, from 1."""
@@ -156,7 +157,10 @@ class Watched(SequentialStepper):
         return ""
 
     def _layer(self, params: Tensor) -> str:
-        """Name the first module whose output is not finite, of a copy at parameters ``[D]``."""
+        """Name the first module whose output is not finite, of a copy at parameters ``[D]``; else the example.
+
+        The module's outputs may all be finite, and the loss of one of them not.
+        """
         row = self.row.clone()
         row[: len(params)] = params
         module = copy.deepcopy(self._first.module)
@@ -172,8 +176,22 @@ class Watched(SequentialStepper):
             if not any(True for _ in part.children()):
                 part.register_forward_hook(lambda part, _, output, name=name: look(name, part, output))
         with torch.no_grad(), torch.random.fork_rng():
-            call(module, self._x.to(self._first.device))
-        return f", and {found[0]}" if found else ""
+            output = outputs_of(module, self._x.to(self._first.device))
+            return f", and {found[0]}" if found else self._by_itself(output)
+
+    def _by_itself(self, output: Tensor) -> str:
+        """Name the first training example whose loss by itself is not finite, though its outputs are."""
+        for row in range(len(self._examples)):
+            own = output[row : row + 1]
+            try:
+                finite = bool(torch.isfinite(self._first.loss_of(own, self._y[row : row + 1])))
+            except Exception:  # of any kind, from the user's code: it need not take a single example
+                return ""
+            if not finite:
+                low, high = float(own.min()), float(own.max())
+                given = f"; the model gives {low:g} to {high:g} for it"
+                return f", as it is of one example by itself{self._from(output, [row])}{given}"
+        return ""
 
     def _from(self, output: Tensor, where: list[int]) -> str:
         """Name the training example that an output is of, and say how far its inputs go."""

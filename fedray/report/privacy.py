@@ -32,9 +32,9 @@ def _ledger(one: Setting, label: str) -> Iterator[Block]:
     for round, questions in told["before"].items():
         for asked in questions:
             columns = f" ({', '.join(asked['columns'])})" if asked["columns"] else ""
-            words = f"before round {round}: {asked['question']}{columns}"
+            words = f"before round {round}: {_unquoted(asked['question'])}{columns}"
             values = max(asked["values"]) if "values" in asked else None  # earlier versions did not count them
-            lines.append([words, asked["answer"], values, "an answer", max(asked["bytes"])])
+            lines.append([words, _unquoted(asked["answer"]), values, "an answer", max(asked["bytes"])])
     for variant in told["variants"]:
         lines += [
             [part["name"], f"each round, {part['in']}", part["numbers"], part["dtype"], part["bytes"]]
@@ -53,6 +53,15 @@ def _ledger(one: Setting, label: str) -> Iterator[Block]:
         head = ["client", "rounds", "surveys", "evaluations", "bytes"]
         rows = list(zip(*(table[name] for name in head), strict=True))
         yield Table(head, rows[:MOST_CLIENTS], folded=f"{of}Sent by each client" if of else "Sent by each client")
+
+
+def _unquoted(docstring: str) -> str:
+    """Return words of a docstring without its marks for code.
+
+    >>> _unquoted("Sum columns about ``center`` ``[k]``")
+    'Sum columns about center [k]'
+    """
+    return docstring.replace("``", "")
 
 
 def _recorded(name: str) -> str:

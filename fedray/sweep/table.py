@@ -221,7 +221,7 @@ def fitting(rows: Sequence[Row], width: int) -> tuple[Grid, list[str]]:
 def _runs(row: Row) -> str:
     lacking = [f"{count} {word}" for word, count in (("failed", row.failed), ("missing", row.missing)) if count]
     paused = [] if row.paused is None else [f"to round {row.paused}"]
-    earlier = "earlier" if row.earlier == row.wanted else f"{row.earlier} earlier" if row.earlier else ""
+    earlier = "earlier" if row.earlier == row.wanted else f"{row.earlier} of them earlier" if row.earlier else ""
     return ", ".join([f"{row.runs}/{row.wanted}", *paused, *lacking, *filter(None, [earlier])])
 
 

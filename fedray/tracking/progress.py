@@ -79,6 +79,11 @@ class Progress:
             parts.append(f"failed {self._failed}")
         return "  ".join(parts)
 
+    @property
+    def _has_tenths(self) -> bool:
+        """True if a tenth of the clients is one at least; of fewer the table of clients says more."""
+        return self._evaluated.get("clients", 0) >= 10
+
     def table(self, summary: dict[str, Any]) -> list[tuple[str, str]]:
         """Return the names and values of the end; of ``summary`` it reads times, totals and the best, if there."""
         rows = [
@@ -90,7 +95,8 @@ class Progress:
         for view, metrics in self._clients.items():
             for name, spread in metrics.items():
                 mean, low, high = (number(spread.get(which)) for which in ("mean", "p10", "p90"))
-                rows.append((f"{VIEWS[view]}.{name}", f"{mean} (10 % of clients up to {low}, 10 % from {high} on)"))
+                ends = f" (10 % of clients up to {low}, 10 % from {high} on)" if self._has_tenths else ""
+                rows.append((f"{VIEWS[view]}.{name}", f"{mean}{ends}"))
         if best := summary.get("best"):
             kept = f", in {best['file']}" if "file" in best else ""
             rows.append(("best", f"{best['metric']} {number(best['value'])} in round {best['round']:,}{kept}"))

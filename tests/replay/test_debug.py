@@ -46,6 +46,10 @@ class Net(nn.Module):
     def forward(self, x):
         {line}
         return self.head(self.log(x))
+
+
+def root(output, target):
+    return torch.sqrt(1e3 - output).sum(dim=1).mean()
 """
 CONFIG = [
     "data=mine:Rows",
@@ -96,6 +100,17 @@ def test_a_client_that_gives_nan_is_found_with_its_layer(stack: str, own: Train)
     assert 4 in step.examples
     assert print_of(run) == before
     json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_an_example_whose_loss_alone_is_no_number_is_named(own: Train) -> None:
+    # What the model gives is finite; only the loss takes a root of less than 0.
+    found = looked(own("model=logistic", "local.loss=mine:root", value="1e6"))
+    assert found.client == "6"
+    assert found.trouble is not None
+    assert found.trouble.words.startswith(
+        "the loss is nan, as it is of one example by itself: training example 4, whose inputs go from 1."
+    ), found.trouble.words
+    assert "to 1e+06; the model gives " in found.trouble.words
 
 
 def test_a_client_whose_code_raises_is_found_with_its_line(own: Train) -> None:

@@ -125,6 +125,14 @@ def test_the_model_before_training_has_a_line_and_no_pace() -> None:
     assert told[2].startswith("round 1/4  2 rounds/s")
 
 
+@pytest.mark.parametrize(("clients", "told"), [(9, "0.75"), (10, "0.75 (10 % of clients up to 0.5, 10 % from 1 on)")])
+def test_tenths_of_clients_are_told_where_there_are_ten(clients: int, told: str) -> None:
+    out, to = plain()
+    played(Console(console=to), info(), evaluated=clients)
+    lines = [re.sub(r" +", " ", line).strip() for line in out.getvalue().splitlines()]
+    assert f"clients_test.accuracy {told}" in lines
+
+
 def test_lines_keep_their_distance_but_the_last_round_has_one(ticks: Iterator[float]) -> None:
     out, to = plain()
     # Read once at the start, once for each round that asks, once more for each line: every third round is due.
