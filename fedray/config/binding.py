@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar, cast, get_type_hints
@@ -18,6 +19,12 @@ from fedray.core.errors import ConfigError
 T = TypeVar("T")
 
 _ANYTHING = ("Any", "list[Any]", "typing.Any", "list[typing.Any]")
+
+_KINDS = {"Float": "a number", "Integer": "a whole number", "bool": "true or false"}
+_CONVERTED = re.compile(
+    rf"Value '(?P<value>.*)' (of type .*could not be converted to|is not a valid) (?P<kind>{'|'.join(_KINDS)})"
+)
+"""What OmegaConf says of a value that a field cannot hold."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -164,6 +171,15 @@ def _check_finite(bound: Any, names: Iterable[str], key: str) -> None:
                 raise ConfigError(f"{key + ': ' if key else ''}{field.name}={number}: it must be a finite number")
 
 
+def _decimal(value: str) -> str:
+    """Return what is to be written for a number with a decimal comma; nothing for other texts.
+
+    >>> _decimal("0,25"), _decimal("fast")
+    (' (write 0.25)', '')
+    """
+    return f" (write {value.replace(',', '.')})" if re.fullmatch(r"[+-]?\d+,\d+", value) else ""
+
+
 def _assigned(schema: type, values: Mapping[str, Any], prefix: str) -> Any:
     """Return values as OmegaConf types them, and defaults that each instance has its own of."""
     own = (name for name, field in _options(schema).items() if field.default_factory is not dataclasses.MISSING)
@@ -228,6 +244,9 @@ def _assign(typed: Any, name: str, value: Any, prefix: str) -> Any:
     except (OmegaConfBaseException, TypeError) as error:
         where = getattr(error, "full_key", None) or name
         reason = str(getattr(error, "msg", None) or error).splitlines()[0]
+        if found := _CONVERTED.match(reason):
+            hint = _decimal(found["value"]) if found["kind"] == "Float" else ""
+            reason = f"expected {_KINDS[found['kind']]}, got {found['value']!r}{hint}"
         # Of a field without a default OmegaConf speaks in its own words.
         for kind, words in (("ListConfig", "a list"), ("Dict[", "a section with keys")):
             if kind in reason and not isinstance(value, Mapping | list | tuple):

@@ -92,6 +92,30 @@ def test_a_list_is_a_list_and_no_text(wrong: object) -> None:
         bind(Outer, {"count": 1, "names": wrong}, "x")
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """Options of plain types."""
+
+    lr: float = 0.1
+    rounds: int = 1
+    nesterov: bool = False
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("lr", "fast", "a number, got 'fast'"),
+        ("lr", "0,05", r"a number, got '0,05' \(write 0.05\)"),
+        ("rounds", "1,5", "a whole number, got '1,5'"),
+        ("rounds", 2.5, "a whole number, got '2.5'"),
+        ("nesterov", "maybe", "true or false, got 'maybe'"),
+    ],
+)
+def test_a_value_of_another_type_is_told_in_plain_words(option: str, value: object, told: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^x\.{option}: expected {told}$"):
+        bind(Numbers, {option: value}, "x")
+
+
 def test_words_for_people() -> None:
     assert [an(word) for word in ("optimizer", "sampler")] == ["an optimizer", "a sampler"]
 
