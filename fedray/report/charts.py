@@ -103,6 +103,9 @@ class Curves:
         axes.grid(axis="y")
         if self.whole:
             _count(axes)
+            if len(places := {x for one in self.curves for x in one.x}) == 1:
+                (only,) = places
+                axes.set_xlim(only - 1, only + 1)
         _room(axes, [value for one in self.curves for value in (*one.y, *one.low, *one.high)], self.limits)
         if len(self.curves) > 1 or self.named:
             axes.legend()

@@ -40,6 +40,7 @@ def test_one_evaluation_is_a_point() -> None:
     axes = drawn(Curves("a", "A.", "round", "accuracy", [Curve("", [30], [0.9])]))
     assert axes.lines[0].get_marker() == "o"
     assert axes.get_legend() is None
+    assert [float(tick) for tick in axes.get_xticks() if 29 <= tick <= 31] == [29, 30, 31], "no half rounds"
 
 
 def test_the_table_of_curves_has_each_point() -> None:
