@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -56,12 +57,14 @@ def _ledger(one: Setting, label: str) -> Iterator[Block]:
 
 
 def _unquoted(docstring: str) -> str:
-    """Return words of a docstring without its marks for code.
+    """Return words of a docstring without shapes and marks for code.
 
-    >>> _unquoted("Sum columns about ``center`` ``[k]``")
-    'Sum columns about center [k]'
+    >>> _unquoted("Sum columns about ``center`` ``[k]``: counts")
+    'Sum columns about center: counts'
+    >>> _unquoted("Count the rows of each class, int64 ``[classes]``; empty for regression")
+    'Count the rows of each class; empty for regression'
     """
-    return docstring.replace("``", "")
+    return re.sub(r"(, \w+)? ``\[[^`]*\]``", "", docstring).replace("``", "")
 
 
 def _recorded(name: str) -> str:
