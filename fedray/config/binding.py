@@ -24,7 +24,7 @@ _KINDS = {"Float": "a number", "Integer": "a whole number", "bool": "true or fal
 _CONVERTED = re.compile(
     rf"Value '(?P<value>.*)' (of type .*could not be converted to|is not a valid) (?P<kind>{'|'.join(_KINDS)})"
 )
-"""What OmegaConf says of a value that a field cannot hold."""
+"""The words of OmegaConf for a value that a field cannot hold."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
