@@ -26,7 +26,7 @@ class ShardedStepper(SequentialStepper):
     The model is sharded by FSDP2 (``torch.distributed.fsdp.fully_shard``; Zhao et al., arXiv:2304.11277): a rank holds
     its rows of each tensor, their gradients, and what the optimizer keeps of them.  A part of the model is gathered
     when a pass comes to it.  A batch is shared out as over several devices, and the gradients are added up: equal to
-    one process up to rounding, and with one rank in its bits.
+    one process up to rounding, and with one rank in its bits, but for models that write into a layer's output.
 
     An optimizer sees the rank's rows alone, so it must be elementwise; so must a program's hook on gradients.
     """
@@ -121,6 +121,7 @@ class ShardedReplica(Replica):
         assert shard is not None
         mesh = init_device_mesh(device.type, (shard.ranks,))
         for part in (*units(self.module), self.module):
+            part.register_forward_hook(_in_own_memory)
             sharded = fully_shard(part, mesh=mesh)
             # A sum, said twice: a mean is a sum with gloo in some versions of torch (pytorch/pytorch#162338).
             sharded.set_gradient_divide_factor(1.0)
@@ -153,6 +154,13 @@ class ShardedReplica(Replica):
         yield
         for parameter, own in zip(self._held, self.trained, strict=True):
             own.grad = None if parameter.grad is None else parameter.grad.to_local()  # type: ignore[attr-defined]
+
+
+def _in_own_memory(part: nn.Module, args: object, output: object) -> object:
+    """Return a layer's output, views copied: where one is written into, FSDP2 loses its hook for the backward pass."""
+    if isinstance(output, tuple):
+        return tuple(_in_own_memory(part, args, one) for one in output)
+    return output.clone() if isinstance(output, Tensor) and output._is_view() else output
 
 
 def units(module: nn.Module) -> list[nn.Module]:

@@ -14,6 +14,7 @@ from fedray.config.binding import nearest
 from fedray.core.errors import ConfigError, listed
 from fedray.core.messages import Ints
 from fedray.data.columns.base import ClientData
+from fedray.data.columns.checks import LABEL_LIMIT
 from fedray.data.encoding import overview, questions
 from fedray.data.encoding.fit import Ask
 from fedray.data.encoding.options import Options
@@ -237,7 +238,7 @@ def _target(ask: Ask, options: Options) -> tuple[ColumnReport, list[str]]:
     if not names and options.task != "regression" and all(one.names is not None for one in told if one):
         found = {name for one in told if one for name in one.names or ()}
         numeric = all(name.lstrip("-").isdecimal() for name in found)
-        if options.task == "classification" or not numeric or len(found) <= questions.LABEL_LIMIT:
+        if options.task == "classification" or not numeric or len(found) <= LABEL_LIMIT:
             names = sorted(found, key=int) if numeric else sorted(found)
     (column,) = _columns(ask, [options.target], options, {options.target: names} if names else {})
     return ColumnReport(column.name, column.at, column.drift, column.categories, column.counts, target=True), names

@@ -27,7 +27,7 @@ from fedray.data.spec import Column, DataSpec
 ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 LABEL_LIMIT = 20
-"""The number below which whole numbers may be class indices in any table, however small."""
+"""The most classes that whole numbers are taken for unasked: as indices below it, or as so many different values."""
 
 IGNORED = (
     "targets that a loss ignores (ignore_index) have no place: give them a class and an output of their own, and that "

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from fedray.core.errors import ConfigError, counted, listed
 from fedray.data.columns.arrays import Columns, by_client
-from fedray.data.columns.checks import check_ids, tensor
+from fedray.data.columns.checks import LABEL_LIMIT, check_ids, tensor
 from fedray.data.columns.rows import Examples
 from fedray.data.encoding import questions
 from fedray.data.encoding.check import check_columns, input_columns
 from fedray.data.encoding.encoding import OTHER, Encoding
 from fedray.data.encoding.moments import Sums, federated_moments
 from fedray.data.encoding.options import Options
-from fedray.data.encoding.questions import LABEL_LIMIT, Labels, Outline
+from fedray.data.encoding.questions import Labels, Outline
 from fedray.data.encoding.table import Kind, Table
 from fedray.data.encoding.usual import kept
 from fedray.data.partition import Partitioner, assign_rows

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.core.errors import ConfigError
+from fedray.data.columns.checks import LABEL_LIMIT
 from fedray.data.columns.holdout import training_first
 from fedray.data.encoding.encoding import Encoding, column_values
 from fedray.data.encoding.moments import Sums
@@ -23,9 +24,6 @@ from fedray.data.encoding.options import Options
 from fedray.data.encoding.table import Kind, Table
 from fedray.data.encoding.usual import told_by
 from fedray.data.encoding.words import canonical, names_rows
-
-LABEL_LIMIT = 20
-"""The number of different whole numbers above which a target is a quantity, not a class."""
 
 FEWEST = 5
 """The fewest rows of a value that is told of a column of many values: what fewer have may name a person."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fedray.config.registry import nearest
 from fedray.core.errors import ConfigError, listed
-from fedray.data.encoding.questions import LABEL_LIMIT
+from fedray.data.columns.checks import LABEL_LIMIT
 from fedray.data.spec import Column, DataSpec
 from fedray.data.text.options import TextOptions
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from fedray.config.registry import bind_part
 from fedray.core.errors import ConfigError
 from fedray.data import FederatedData, data_sources
+from fedray.data.columns.checks import LABEL_LIMIT
 from fedray.data.encoding import questions
 from fedray.data.encoding.moments import Sums
 from fedray.data.encoding.questions import Labels, Outline
@@ -274,7 +275,7 @@ def test_values_of_a_regression_target_are_not_told(
     path = tmp_path_factory.mktemp("labels") / "a.csv"
     path.write_text("u,y\n" + "".join(f"1,{cell}\n" for cell in cells))
     told = questions.labels(read_csv(path), "y", classes=False)
-    many = len({int(cell) for cell in cells}) > questions.LABEL_LIMIT if whole else True
+    many = len({int(cell) for cell in cells}) > LABEL_LIMIT if whole else True
     assert told.kind == ("whole" if whole else "numbers")
     assert (told.names is None) == many
 
