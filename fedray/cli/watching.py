@@ -152,15 +152,24 @@ def rows(seen: Status) -> Iterator[tuple[str, str]]:
         yield "go on with", f"fedray slurm {go_on}" if seen.slurm else to_go_on(Path(seen.folder), limit)
 
 
+def _hours(seconds: float, of: str) -> str:
+    """Return an amount of work in words.
+
+    >>> _hours(0.26, "CPU"), _hours(5400.0, "GPU")
+    ('0.26 CPU seconds', '1.5 GPU hours')
+    """
+    return f"{seconds:.3g} {of} seconds" if seconds < 60 else f"{seconds / 3600:.3g} {of} hours"
+
+
 def used(totals: Totals) -> Iterator[str]:
     """Yield the resources that a run has used, each in words; those that it did not use are left out."""
     from rich.filesize import decimal
 
     yield f"{duration(totals.wall_seconds)} of time"
     if totals.cpu_seconds:
-        yield f"{totals.cpu_seconds / 3600:.3g} CPU hours"
+        yield _hours(totals.cpu_seconds, "CPU")
     if totals.gpu_seconds:
-        yield f"{totals.gpu_seconds / 3600:.3g} GPU hours"
+        yield _hours(totals.gpu_seconds, "GPU")
     if totals.joules:
         yield f"{totals.joules / 3.6e6:.3g} kWh on GPUs"
     if totals.network:

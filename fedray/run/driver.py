@@ -123,9 +123,9 @@ class Run:
         )
 
     def hints(self) -> list[str]:
-        """Return the lines on how to look at what the trackers write; the user's own are made where they work."""
+        """Return the lines for the end: what lacks, and how to look at what trackers of fedray's own have written."""
         known = (one for one in self.trackers if isinstance(one, Tracker))
-        return [hint for one in known if (hint := one.hint(self.folder.path))]
+        return [*self.plan.unevaluated, *(hint for one in known if (hint := one.hint(self.folder.path)))]
 
     def check_rounds(self) -> None:
         """Check that there are rounds enough for those that are done, so that a mistake is said before all else.

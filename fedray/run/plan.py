@@ -106,6 +106,17 @@ class Plan:
         return LearningRate(optimizer.schedule, self.rounds, optimizer.lr)
 
     @property
+    def unevaluated(self) -> tuple[str, ...]:
+        """The words for a run of which nothing is evaluated, with what to do; none where something is, or need not."""
+        data = self.task.data
+        if data.test is not None or self.evaluate.clients_every or not self.evaluate.every:
+            return ()
+        cure = "evaluate.clients_every=1 evaluates the rows that clients hold out"
+        if not data.holdout_sizes.any():
+            cure = f"name one (data.test), or let data.holdout=0.2 hold rows out: {cure}"
+        return (f"nothing was evaluated, as there is no test set: {cure}",)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Notes on what was decided, for the head of the log."""
         rate = (f"server learning rate: {self.server_rate.words}",) if self.server_rate.words else ()
