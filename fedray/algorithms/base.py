@@ -143,4 +143,9 @@ class Algorithm(ClientProgram):
                 yield f"local.{option.name}={given} is not used: {self.name} takes {takes}"
 
 
-algorithms = Registry("algorithm", package="fedray.algorithms", base=Algorithm, such_as="fedray.FedAvg()")
+algorithms = Registry(
+    "algorithm",
+    package="fedray.algorithms",
+    base=Algorithm,
+    such_as="fedray.FedAvg(), or one of your own (docs/write-your-own.md)",
+)

@@ -205,7 +205,7 @@ def compose(
     Raises:
         ConfigError: parts that cannot work together, saying which and what to choose instead.
     """
-    if hasattr(config, "rule"):
+    if _has_rule(config):
         raise ConfigError(
             f"algorithm: {type(config).__name__} has a local rule (start, gradient, finish); now an algorithm has a "
             "client program in its place: see docs/write-your-own.md"
@@ -236,6 +236,12 @@ def compose(
             f"place of {name_of(aggregator)}"
         )
     return Composition(config.name, config, prepared, aggregator, optimizer, weight, config.local(args))
+
+
+def _has_rule(config: Algorithm) -> bool:
+    """Tell if an algorithm is of the old contract: it has a rule, or methods of one that nothing of its own calls."""
+    methods = any(callable(getattr(config, name, None)) for name in ("gradient", "finish"))
+    return hasattr(config, "rule") or (methods and config.plain and type(config).step is Algorithm.step)
 
 
 def _server(config: Algorithm, given: ServerOptimizer | None) -> ServerOptimizer:

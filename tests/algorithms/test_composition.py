@@ -16,8 +16,11 @@ from fedray.algorithms.composition import Composition, compose
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
+from fedray.core.messages import Aggregate
 from fedray.core.regions import Regions
+from fedray.local.clients import Clients
 from fedray.local.program import Profile
+from fedray.server import Server
 from fedray.transforms import Clip, Gaussian, TopK, Transform
 
 ARGS = LocalSection(2, 8)
@@ -32,6 +35,46 @@ def test_updates_keep_their_start_only_where_nothing_looks_at_them() -> None:
     assert made(FedAvg()).subtracts
     assert not made(FedAvg(), [Clip(1.0)]).subtracts
     assert not compose(FedAvg(), [], Median(), ARGS).subtracts
+
+
+class Corrected(Algorithm):
+    """Stands for a local rule of before client programs."""
+
+    def start(self, *_: object) -> dict[str, torch.Tensor]:
+        return {}
+
+    def gradient(self, *_: object) -> None: ...
+
+
+class Finished(Algorithm):
+    def finish(self, *_: object) -> None: ...
+
+
+class Ruled(Algorithm):
+    def rule(self) -> None: ...
+
+
+class Program(Corrected):
+    """Calls a method of its own by that name."""
+
+    def client(self, c: Clients) -> None:
+        c.fit(gradient=self.gradient)
+
+
+class Stepped(Finished):
+    def step(self, s: Server, total: Aggregate) -> None:
+        self.finish()
+
+
+@pytest.mark.parametrize("old", [Corrected(), Finished(), Ruled()], ids=lambda old: old.name)
+def test_an_algorithm_of_the_old_contract_is_refused_with_where_to_read(old: Algorithm) -> None:
+    with pytest.raises(ConfigError, match=r"^algorithm: \w+ has a local rule .*: see docs/write-your-own\.md$"):
+        made(old)
+
+
+@pytest.mark.parametrize("new", [Program(), Stepped()], ids=lambda new: new.name)
+def test_programs_may_have_methods_of_such_names(new: Algorithm) -> None:
+    assert made(new).program is new
 
 
 class Masked(Transform):
