@@ -47,6 +47,7 @@ Purpose = Literal[
     "variant",
     "sweep",
     "sample",
+    "program",
 ]
 _PURPOSES: tuple[str, ...] = get_args(Purpose)
 

@@ -5,27 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout, Only
 from fedray.core.messages import DELTA, Ints, Parts
-from fedray.core.rng import integer
+from fedray.core.rng import Stream, integer
 from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.rows import Rows
 from fedray.local.added import Added, parted
 from fedray.local.batches import Batches, Trace
-from fedray.local.counting import counting_of
+from fedray.local.counting import whole_mean
 from fedray.local.guards import check_apart, check_rows, check_slots, is_free, same_memory
 from fedray.local.moments import Kept
 from fedray.local.numbers import fit_numbers
-from fedray.local.orders import Orders, Work, chosen, each_ones, for_all, once
+from fedray.local.orders import Orders, Work, chosen, for_all, once, working
 from fedray.local.private import hidden
-from fedray.local.schedule import Schedule, batches
+from fedray.local.schedule import Schedule
 from fedray.local.step import After, Fit, Gradient, Objective, Step, Steps, Task, evaluated
 from fedray.local.work import shared_rate
 from fedray.optim import OptimizerFn
@@ -177,6 +176,29 @@ class Clients:
         """The names of the clients in draws, int64 ``[C]``."""
         return torch.from_numpy(self.task.data.keys(self.index)).to(self.device)
 
+    def uniform(self, count: int, turn: int = 0) -> Tensor:
+        """Draw numbers from [0, 1) with 24 bits, float32 ``[C, count]``, named by seed, round and client.
+
+        They are the same whoever else is in the block, on any worker and after a resume.
+
+        >>> from fedray.parts import Algorithm
+        >>> class Dropped(Algorithm):
+        ...     def client(self, c: Clients) -> None:
+        ...         c.fit()
+        ...         c.send("delta", c.delta * (c.uniform(c.layout.shared) < 0.5))
+
+        Args:
+            count: the number of draws for each client, from 0 on.
+            turn: from 0 to 2**32 - 1; who draws twice of one turn draws the same.  In a hook it may be the step's,
+                ``c.uniform(3, step.number)[step.rows]``.
+
+        Raises:
+            ValueError: one of them is out of range.
+        """
+        if count < 0 or not 0 <= turn < 1 << 32:
+            raise ValueError(f"c.uniform({count}, turn={turn}): count is from 0 on, turn from 0 to 2**32 - 1")
+        return Stream(self.task.seed, "program", self.round).uniform(self.keys, torch.full_like(self.keys, turn), count)
+
     @property
     def lr(self) -> float:
         """The client learning rate of the round."""
@@ -270,14 +292,15 @@ class Clients:
         if not entries:
             none = np.zeros((len(self), 1), dtype=np.int64)
             return Trace(np.zeros(len(self)), none, self._optimizer([torch.zeros(1)]).param_groups[0], self.device)
-        args, work = self._working(epochs, steps)
+        keys = task.data.keys(self.index)
+        args, work = working(task.args, epochs, steps, self.counts, keys)
         # Private fits share neither noise nor coins: each is a release of its own.
         number = self._fits[own] if task.private is None else sum(self._fits.values())
         self._fits[own] += 1
         seed = integer(task.seed, "order", number) if number else task.seed
         secrets = None if task.private is None else task.private.keys(self.key, number)
         seed = seed if secrets is None else secrets.seed
-        keys, some = task.data.keys(self.index), chosen(where, len(self))
+        some = chosen(where, len(self))
         drawn = args, self.rows, self.counts, keys, seed, task.seed, self.round, self.device, some
         orders = once(
             Orders(*drawn, task.augment, work, task.private, secrets),
@@ -311,16 +334,6 @@ class Clients:
         """Raise ConfigError if rows are protected, and ``what`` looks at them."""
         if self.task.private is not None:
             hidden(what)
-
-    def _working(self, epochs: Any, steps: Any) -> tuple[LocalSection, Ints | None]:
-        """Return the section that a fit works by, and the steps of each client ``[C]``, where it says these itself."""
-        each, said = each_ones("epochs", epochs, len(self)), each_ones("steps", steps, len(self))
-        if said is None and (each is None or steps is not None):
-            return self.task.args.working(None if each is not None else epochs, steps), None
-        args = self.task.args.working(1, None)
-        if said is None and each is not None:
-            said = each * batches(args, self.counts, self.task.data.keys(self.index))
-        return args, said
 
     def _kept_of(self, other: Tensor | None) -> Tensor | None:
         """Return the kept state of the optimizers of the next fit, ``[C, W]``, a view; None: none is kept.
@@ -378,22 +391,10 @@ class Clients:
         :meth:`scan`.
         """
         with torch.no_grad():
-            return self._mean([(step, evaluated(step)) for step in self.scan(params)])
+            found = [(step.batch, evaluated(step)) for step in self.scan(params)]
+        return whole_mean(self.task.loss_fn, found, self.sizes)
 
     def gradients(self, params: Tensor | None = None) -> Tensor:
         """Return the gradient of that mean loss, ``[C, D]``; ``params`` as for :meth:`scan`."""
-        return self._mean([(step, step.gradient()) for step in self.scan(params)])
-
-    def _mean(self, found: list[tuple[Step, Tensor]]) -> Tensor:
-        counting, whole = counting_of(self.task.loss_fn), self.sizes
-        counts = [torch.from_numpy(step.batch.count) for step, _ in found]
-        if counting is not None:
-            counts = [counting.positions(step.batch) for step, _ in found]
-            whole = torch.stack(counts).sum(dim=0).clamp(min=1)
-        pieces = [value * _like(count, value) for (_, value), count in zip(found, counts, strict=True)]
-        return torch.stack(pieces).sum(dim=0) / _like(whole, found[0][1])
-
-
-def _like(numbers: Tensor, values: Tensor) -> Tensor:
-    """Return one number for each client ``[C]`` in the shape of ``[C]`` or ``[C, D]`` values."""
-    return numbers.to(values).view(-1, *(1 for _ in values.shape[1:]))
+        found = [(step.batch, step.gradient()) for step in self.scan(params)]
+        return whole_mean(self.task.loss_fn, found, self.sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,3 +67,31 @@ def counting_of(loss: LossFn) -> Counting | None:
     """Return how a loss counts positions; None: it counts examples, or joins them in a way of its own."""
     found = summed(loss)
     return None if found is None else Counting(found)
+
+
+def whole_mean(loss: LossFn, found: Sequence[tuple[Batch, Tensor]], sizes: Tensor) -> Tensor:
+    """Return the mean over all that a loss counts of what clients have in pieces of their examples.
+
+    >>> import numpy as np
+    >>> pieces = [Batch(torch.zeros(1, n, 4), torch.zeros(1, n), np.array([n])) for n in (3, 1)]
+    >>> found = list(zip(pieces, torch.tensor([[2.0], [6.0]])))
+    >>> whole_mean(torch.nn.functional.cross_entropy, found, torch.tensor([4.0]))
+    tensor([3.])
+
+    Args:
+        loss: counts examples, or positions.
+        found: pieces with their means, ``[C]`` or ``[C, D]``.
+        sizes: the number of examples of each client in all pieces, ``[C]``.
+    """
+    counting, whole = counting_of(loss), sizes
+    counts = [torch.from_numpy(batch.count) for batch, _ in found]
+    if counting is not None:
+        counts = [counting.positions(batch) for batch, _ in found]
+        whole = torch.stack(counts).sum(dim=0).clamp(min=1)
+    pieces = [value * _like(count, value) for (_, value), count in zip(found, counts, strict=True)]
+    return torch.stack(pieces).sum(dim=0) / _like(whole, found[0][1])
+
+
+def _like(numbers: Tensor, values: Tensor) -> Tensor:
+    """Return one number for each client ``[C]`` in the shape of ``[C]`` or ``[C, D]`` values."""
+    return numbers.to(values).view(-1, *(1 for _ in values.shape[1:]))

@@ -21,7 +21,7 @@ from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.rows import Rows
 from fedray.local.batches import Batch, Batches, Trace
 from fedray.local.private import ExamplePrivacy, FitKeys, FitNoise
-from fedray.local.schedule import Schedule, batch_sizes, poisson_rates
+from fedray.local.schedule import Schedule, batch_sizes, batches, poisson_rates
 
 Work = tuple[int | None, int | None]
 """The epochs and the steps of a fit, as its program says them for all clients; None: as the config does."""
@@ -209,6 +209,28 @@ def each_ones(name: str, value: Any, count: int) -> Ints | None:
             f"this is {list(found.shape)} of {found.dtype}{span}"
         )
     return found.astype(np.int64)
+
+
+def working(args: LocalSection, epochs: Any, steps: Any, sizes: Ints, keys: Ints) -> tuple[LocalSection, Ints | None]:
+    """Return the section that a fit works by, and the steps of each client ``[C]``, where its program says these.
+
+    >>> working(LocalSection(1, 4), [2, 0], None, np.array([7, 3]), np.array([0, 1]))[1]
+    array([4, 0])
+
+    Args:
+        args: the section of the run.
+        epochs: as the program says them; None: it does not.
+        steps: likewise.
+        sizes: numbers of examples, ``[C]``.
+        keys: keys of the clients, ``[C]``.
+    """
+    each, said = each_ones("epochs", epochs, len(sizes)), each_ones("steps", steps, len(sizes))
+    if said is None and (each is None or steps is not None):
+        return args.working(None if each is not None else epochs, steps), None
+    args = args.working(1, None)
+    if said is None and each is not None:
+        said = each * batches(args, sizes, keys)
+    return args, said
 
 
 def for_all(amount: Any) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +14,15 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from fedray import optim
+from fedray.algorithms.base import Algorithm
 from fedray.config.sections import LocalSection
-from fedray.core.messages import BlockUpdate
+from fedray.core.messages import BlockUpdate, Broadcast, Parts
 from fedray.local.clients import Clients
 from fedray.local.program import ClientProgram
+from fedray.local.stacking import Stack
 from fedray.local.step import Step
-from tests.helpers import class_problem, local_task, relative, train
+from tests.cluster.work.within import Deaths, workers_within
+from tests.helpers import class_problem, federation, local_task, relative, remembered, train
 
 SIZES = (11, 6, 3)
 STEPS = (9, 5, 4)
@@ -323,3 +327,76 @@ def test_each_fit_of_a_round_has_an_order_of_its_own_and_fits_of_other_models_th
     assert sorted(first) == sorted(second)
     assert first != second
     assert seen["other"][-2:] == [first, second]  # those of fits are counted apart
+
+
+class Drawn(Algorithm):
+    """The update of a client is what it draws; in a survey it tells the same draws, and those of another turn."""
+
+    def survey(self, c: Clients) -> None:
+        c.send("same", c.uniform(3))
+        c.send("other", c.uniform(3, turn=1))
+
+    def client(self, c: Clients) -> None:
+        c.fit()
+        c.send("delta", c.uniform(c.layout.shared))
+
+
+def test_draws_of_a_program_are_the_clients_own() -> None:
+    tasks = [local_task(class_problem(SIZES), stack=stack, program=Drawn()) for stack in (3, 1)]
+    assert [task.stacking.stacked for task in tasks] == [True, False]
+    asked = {"same": torch.zeros(3), "other": torch.zeros(3)}
+    start = tasks[0].layout.pack(dict(tasks[0].model_fn().state_dict()))
+    found = {}
+    for round in (1, 2):
+        down = Broadcast(round, {"model": start, **asked}, 1.0)
+        stacked, alone = (train(task, range(3), down).parts["delta"] for task in tasks)
+        assert torch.equal(stacked, alone)
+        # Two of them, in another order, in another block.
+        assert torch.equal(train(tasks[0], [2, 0], down).parts["delta"], stacked[[2, 0]])
+        found[round] = stacked
+    assert torch.equal(found[1], found[1].clamp(0.0, 1.0))
+    values = torch.cat(list(found.values())).flatten()
+    assert len(values.unique()) > 0.99 * len(values)  # of all clients and rounds
+    assert abs(float(values.mean()) - 0.5) < 0.05
+
+
+class Kept(Drawn):
+    """Clients remember what they drew."""
+
+    def initial_state(self, c: Clients) -> Parts:
+        return {"drawn": c.sizes.new_zeros(5)}
+
+    def client(self, c: Clients) -> None:
+        super().client(c)
+        c.state["drawn"] = c.uniform(5)
+
+
+def test_draws_of_a_program_do_not_tell_workers_and_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn(name: str, stack: Stack, dies: Deaths | None = None) -> tuple[Tensor, Tensor]:
+        run = federation(class_problem((7, 3, 12, 9, 1, 5)), tmp_path / name, Kept(), stack=stack)
+        if dies is not None:
+            run.executor = workers_within(monkeypatch, len(dies), dies)
+        run.run()
+        return run.vector, remembered(run)["drawn"]
+
+    vector, kept = drawn("two", 2)
+    again, on_workers = drawn("workers", 2, {0: [False, True], 1: []})
+    assert torch.equal(vector, again)
+    assert torch.equal(kept, on_workers)
+    for stack in (3, "off"):
+        assert torch.equal(kept, drawn(str(stack), stack)[1])
+
+
+def test_turns_are_draws_of_their_own_and_within_their_range() -> None:
+    said = {}
+
+    class Turns(ClientProgram):
+        def client(self, c: Clients) -> None:
+            said["first"], said["again"], said["second"] = c.uniform(4), c.uniform(4), c.uniform(4, turn=1)
+            for count, turn in ((4, -1), (4, 2**32), (-1, 0)):
+                with pytest.raises(ValueError, match=rf"^c\.uniform\({count}, turn={turn}\): count is from 0 on, turn"):
+                    c.uniform(count, turn)
+
+    train(local_task(class_problem(SIZES), program=Turns()), range(3))
+    assert torch.equal(said["first"], said["again"])
+    assert not (said["first"] == said["second"]).any()
