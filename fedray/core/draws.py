@@ -19,6 +19,12 @@ from fedray.core.rng import Purpose, digest, integer
 Position = tuple[Any, ...]
 """The states of ``random`` and of numpy's generator."""
 
+SAME_MASKS = (
+    "no mask of the forward pass is to be drawn again: activation checkpointing needs preserve_rng_state=True, its "
+    "default"
+)
+"""The end of an error about a backward pass that computes a forward again with other draws."""
+
 _lock = threading.RLock()
 
 
@@ -125,7 +131,7 @@ def traces() -> dict[str, bytes]:
     """Return the state of each generator on the CPU, as bytes, by the name that people know it by."""
     plain, _, array = position()
     return {
-        "torch": torch.get_rng_state().numpy().tobytes(),
+        "torch": torch.default_generator.get_state().numpy().tobytes(),
         "numpy.random": pickle.dumps(array),
         "random": pickle.dumps(plain),
     }
@@ -141,3 +147,47 @@ def drawn_since(before: dict[str, bytes]) -> list[str]:
     """
     now = traces()
     return [name for name, trace in before.items() if now[name] != trace]
+
+
+class RepeatedDraws:
+    """A look at what the forward pass of a step draws from the generators of the process, and its backward again.
+
+    Activation checkpointing that keeps no state of the generators computes a forward pass again with other draws: a
+    wrong gradient, and no error.  A backward that draws what its forward does not (noise in a hook) is left alone.
+
+    A look takes as long as half a small step: it is taken in the first step of the first fit, and, of a model that was
+    once seen to draw, of every fit.  Generators on GPUs are not looked at.
+
+    >>> look = RepeatedDraws()
+    >>> look.forward_begins(first=True)
+    >>> _ = torch.rand(2)
+    >>> look.forward_ends()
+    >>> _ = torch.rand(2), random.random()
+    >>> look.backward_ends()
+    Traceback (most recent call last):
+    RuntimeError: torch: the generator is drawn from in the forward pass and again while gradients are computed, ...
+    """
+
+    def __init__(self) -> None:
+        self._draws: bool | None = None  # not known
+        self._drawn: list[str] = []
+        self._before: dict[str, bytes] | None = None
+
+    def forward_begins(self, first: bool) -> None:
+        """Look, if this is the first step of a fit, and the model is not known to draw nothing."""
+        self._before = traces() if first and self._draws is not False else None
+
+    def forward_ends(self) -> None:
+        """See what was drawn, if somebody looks."""
+        if self._before is not None:
+            self._drawn = drawn_since(self._before)
+            self._draws = bool(self._draws or self._drawn)
+            self._before = traces() if self._drawn else None
+
+    def backward_ends(self) -> None:
+        """Raise RuntimeError if a generator was drawn from in both passes."""
+        if self._before is not None and (again := set(drawn_since(self._before)) & set(self._drawn)):
+            raise RuntimeError(
+                f"{' and '.join(sorted(again))}: the generator is drawn from in the forward pass and again while "
+                f"gradients are computed, and {SAME_MASKS}"
+            )

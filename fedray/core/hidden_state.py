@@ -34,12 +34,13 @@ from fedray.core.kept import (
     KeptSet,
     KeptSlot,
     KeptTensor,
+    Large,
     pieces,
 )
 
 LARGEST = 1 << 24
-"""Bytes of the largest tensor or array that is watched; of a larger one a copy per worker, and a look at all of it per
-client, would cost more than what it guards against."""
+"""Bytes of the largest tensor or array that is put back; of a larger one a copy per worker, and a look at all of it per
+client, would cost more than what it guards against: a change of it is an error."""
 
 _SETTLED = {"torch", "numpy", "fedray", *sys.stdlib_module_names}
 _IN_CHARGE = {"training", "_is_full_backward_hook"}
@@ -57,7 +58,7 @@ class HiddenState:
 
     Reached are attributes of modules, of tensors and of objects of a user's classes, hooks of modules, lists, dicts,
     sets, deques, bytes, tensors, arrays, generators, and what functions, methods and partials close over.  Not reached:
-    globals of a Python module, attributes of a class, and tensors and arrays above :data:`LARGEST`.  An iterator is
+    globals of a Python module and attributes of a class.  An iterator, and a tensor or array above :data:`LARGEST`, is
     seen to move, and cannot be put back: an error.
 
     Args:
@@ -82,7 +83,7 @@ class HiddenState:
         self.drawn: set[str] = set()
         self._kept: list[Kept] = []
         self._generators: list[Generator] = []
-        self._iterators: list[Advancing] = []
+        self._lasting: list[Advancing | Large] = []
         self._elsewhere = {id(tensor): tensor for tensor in elsewhere}  # an id is good while its object lives
         known: dict[int, object] = {}
         waiting = deque(roots.items())
@@ -101,18 +102,17 @@ class HiddenState:
         """Keep what can change in ``value`` itself, and queue what it refers to."""
         if isinstance(value, Tensor):
             size = 0 if value.device.type == "meta" else sum(piece.nbytes for piece in pieces(value))
-            if 0 < size <= LARGEST and id(value) not in self._elsewhere:
-                self._kept.append(KeptTensor(name, value))
+            if size > 0 and id(value) not in self._elsewhere:
+                self._keep(KeptTensor, name, value, size)
             waiting.append((name, _Attributes(value)))
         elif isinstance(value, np.ndarray):
             if value.dtype == object:
                 self._kept.append(KeptObjects(name, value))
                 waiting.extend((f"{name}[{number}]", item) for number, item in enumerate(value.flat))
-            elif value.flags.writeable and value.nbytes <= LARGEST:
-                self._kept.append(KeptArray(name, value))
+            elif value.flags.writeable:
+                self._keep(KeptArray, name, value, value.nbytes)
         elif isinstance(value, bytearray | array):
-            if len(memoryview(value).cast("B")) <= LARGEST:
-                self._kept.append(KeptBytes(name, value))
+            self._keep(KeptBytes, name, value, len(memoryview(value).cast("B")))
         elif isinstance(value, random.Random | np.random.Generator | np.random.RandomState | torch.Generator):
             self._generators.append(Generator(name, value))
         elif isinstance(value, MutableMapping):
@@ -148,9 +148,16 @@ class HiddenState:
         elif isinstance(value, type | types.ModuleType):
             return
         elif isinstance(value, types.GeneratorType) or type(value) in _ITERATORS:
-            self._iterators.append(Advancing(name, value))
+            self._lasting.append(Advancing(name, value))
         elif isinstance(value, nn.Module | types.SimpleNamespace) or not _settled(type(value)):
             self._look_into(name, value, waiting)
+
+    def _keep(self, kind: type[Kept], name: str, value: Any, size: int) -> None:
+        """Keep the value of something of ``size`` bytes, or no more than whether it changes."""
+        if size <= LARGEST:
+            self._kept.append(kind(name, value))
+        else:
+            self._lasting.append(Large(name, value))
 
     def _look_into(self, name: str, value: Any, waiting: deque[tuple[str, Any]]) -> None:
         if hasattr(value, "__dict__"):
@@ -168,7 +175,7 @@ class HiddenState:
             number: seed of the generators that are part of it, while inside; ``None``: they go on from the picture.
 
         Raises:
-            ConfigError: an iterator that is part of it was advanced.
+            ConfigError: an iterator that is part of it was advanced, or something above :data:`LARGEST` changed.
         """
         if number is not None:
             for place, generator in enumerate(self._generators):
@@ -185,8 +192,8 @@ class HiddenState:
                 if number is None and generator.moved():
                     self.drawn.add(generator.name)
                 generator.restore()
-            for iterator in self._iterators:
-                iterator.check()
+            for lasting in self._lasting:
+                lasting.check()
 
 
 class _Attributes:

@@ -7,6 +7,7 @@ import pickle
 import random
 import types
 import warnings
+import zlib
 from array import array
 from collections import deque
 from collections.abc import MutableMapping
@@ -253,6 +254,39 @@ class Advancing:
             raise ConfigError(
                 f"{self._name}: {an(type(self._value).__name__)} goes on from one client to the next, and cannot be "
                 "put back; keep the position as a number"
+            )
+
+
+class Large:
+    """A tensor, array or bytes of which no copy is kept, and which so cannot be put back.
+
+    A write into a tensor counts in its version (not one through ``.data`` or an array on its memory), which costs no
+    look at it; an array and bytes are read once, for a checksum.
+    """
+
+    def __init__(self, name: str, value: Tensor | np.ndarray[Any, Any] | bytearray | array[Any]) -> None:
+        self._name, self._value = name, value
+        self._saved = self._state()
+
+    def _state(self) -> object:
+        match self._value:
+            case Tensor():
+                parts = [self._value.detach(), *pieces(self._value.detach())]
+                versions = [0 if part.is_inference() else part._version for part in parts]
+                return _looks(self._value), versions, [piece.data_ptr() for piece in parts[1:]]
+            case np.ndarray():
+                numbers = self._value.ravel(order="K")  # a view, where the memory has no gaps
+                whole = numbers.tobytes() if numbers.dtype.hasobject else numbers.view(np.uint8).data
+                return numbers.shape, numbers.dtype, zlib.crc32(whole)
+        return len(self._value), zlib.crc32(self._value)
+
+    def check(self) -> None:
+        """Raise ConfigError if it was changed."""
+        if self._state() != self._saved:
+            raise ConfigError(
+                f"{self._name}: {an(type(self._value).__name__)} above 16 MiB changes while a client trains, and would "
+                "reach the next one, as no copy is kept to put it back; make it a buffer that is saved "
+                "(register_buffer), a new tensor in each pass, or smaller"
             )
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedray.core.draws import alone, go_to, position
+from fedray.core.draws import SAME_MASKS, alone, go_to, position
 from fedray.core.rng import Stream
 
 _CALLS_PER_STEP = 1 << 10
@@ -83,10 +83,7 @@ class NamedDropout:
 
     def _mask(self, like: Tensor, p: float) -> Tensor:
         if self.turn is None:
-            raise RuntimeError(
-                "dropout draws a mask while gradients are computed, and no mask of the forward pass is to be drawn "
-                "again: activation checkpointing needs preserve_rng_state=True, its default"
-            )
+            raise RuntimeError(f"dropout draws a mask while gradients are computed, and {SAME_MASKS}")
         page, call = divmod(self.turn, _CALLS_PER_STEP)
         stream = replace(self._stream, page=page) if page else self._stream
         client, count = self.client.to(like.device), like.numel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+from array import array
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 import torch
 from torch import nn
 
+from fedray.core import hidden_state
+from fedray.core.errors import ConfigError
 from fedray.core.hidden_state import HiddenState
 
 
@@ -164,3 +167,50 @@ def test_what_is_not_a_number_is_the_same_as_before() -> None:
     with state.put_back():
         pass
     assert state.changed == set()
+
+
+LARGE: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "tensor": (lambda: torch.zeros(9), lambda t: t[:2].mul_(0.9).add_(1)),
+    "sparse": (lambda: torch.eye(9).to_sparse(), lambda t: t.mul_(2)),
+    "memory": (lambda: torch.zeros(9), lambda t: setattr(t, "data", torch.ones(9))),
+    "array": (lambda: np.zeros((9, 9)), lambda a: a[2:4].__setitem__(0, 1.0)),
+    "by columns": (lambda: np.zeros((9, 9), order="F"), lambda a: a[2:4].__setitem__(0, 1.0)),
+    "with gaps": (lambda: np.zeros((9, 9))[:, ::2], lambda a: a[2:4].__setitem__(0, 1.0)),
+    "dates": (lambda: np.zeros(9, "datetime64[s]"), lambda a: a.__setitem__(0, np.datetime64(9, "s"))),
+    "objects": (lambda: np.zeros(9, [("a", "f8"), ("b", "O")]), lambda a: a["a"].__setitem__(0, 1.0)),
+    "bytes": (lambda: bytearray(99), lambda b: b.__setitem__(3, 1)),
+    "numbers": (lambda: array("d", [0.0] * 9), lambda a: a.__setitem__(3, 1.0)),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_a_change_of_what_is_too_large_to_be_put_back_is_an_error_that_names_it(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hidden_state, "LARGEST", 8)
+    make, change = LARGE[kind]
+    model = nn.Module()
+    model.large, model.count = make(), 0  # type: ignore[assignment]
+    state = HiddenState({"model": model})
+    with state.put_back():
+        assert repr(model.large)
+    with state.put_back():
+        model.large, model.count = make(), 1  # type: ignore[assignment]
+    assert state.changed == {"model.large", "model.count"}
+
+    def trains() -> None:
+        with state.put_back():
+            model.count = 1  # type: ignore[assignment]
+            change(model.large)
+
+    with pytest.raises(ConfigError, match=r"^model\.large: an? \w+ above 16 MiB changes"):
+        trains()
+    assert model.count == 0
+
+
+def test_large_tensors_that_others_put_back_may_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hidden_state, "LARGEST", 8)
+    model = module()
+    with HiddenState({"model": model}, model.parameters()).put_back(), torch.no_grad():
+        model[0].weight.fill_(3.0)  # type: ignore[index]
+    assert bool((model[0].weight == 3.0).all())  # type: ignore[index]

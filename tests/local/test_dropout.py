@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 from fedray.config.sections import LocalSection
 from fedray.core.errors import RunFailed
+from fedray.local.clients import Clients
 from fedray.local.dropout import NamedDropout, recomputing
+from fedray.local.program import ClientProgram
 from fedray.local.task import LocalTask, Stacking
 from tests.helpers import class_problem, local_task, relative, train
 
@@ -76,6 +79,27 @@ class Noise(Layers):
         return super().forward(x) * float(np.random.uniform(0.5, 1.5))  # noqa: NPY002
 
 
+class Own(nn.Module):
+    """A layer with a mask of the user's own."""
+
+    def __init__(self, mask: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.inner, self.mask = nn.Linear(8, 8), mask
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.inner(x)) * self.mask(x) if self.training else x
+
+
+UNNAMED: dict[str, tuple[str, Callable[[], nn.Module]]] = {
+    "AlphaDropout": ("torch", lambda: nn.Sequential(nn.Linear(8, 8), nn.AlphaDropout(0.3), nn.Tanh())),
+    "Dropout1d": ("torch", lambda: nn.Sequential(nn.Linear(8, 8), nn.Dropout1d(0.3), nn.Tanh())),
+    "torch.rand": ("torch", lambda: Own(lambda x: torch.rand(x.shape).round())),
+    "numpy": ("numpy.random", lambda: Own(lambda x: torch.full((), np.random.uniform(0.5, 1.5)))),  # noqa: NPY002
+    "random": ("random", lambda: Own(lambda x: torch.full((), random.random()))),
+}
+"""Layers of which :class:`NamedDropout` does not know, with the generator that each draws from."""
+
+
 LAYERS: dict[str, Callable[[], nn.Module]] = {
     "module": Layers,
     "function": Functional,
@@ -123,9 +147,20 @@ def twice(block: nn.Module, x: Tensor) -> Tensor:
     return out
 
 
-def task_of(layer: str, saving: Callable[[nn.Module, Tensor], Tensor]) -> LocalTask:
-    problem = class_problem(SIZES, (4, 8), 3, lambda: Net(LAYERS[layer], saving))
+class Objective(ClientProgram):
+    """The task's loss, as a program gives one of its own."""
+
+    def client(self, c: Clients) -> None:
+        c.fit(objective=lambda step: step.loss())
+
+
+def task_with(layer: Callable[[], nn.Module], saving: Callable[[nn.Module, Tensor], Tensor]) -> LocalTask:
+    problem = class_problem(SIZES, (4, 8), 3, lambda: Net(layer, saving))
     return local_task(problem, args=LocalSection(2, 4), stack="off")
+
+
+def task_of(layer: str, saving: Callable[[nn.Module, Tensor], Tensor]) -> LocalTask:
+    return task_with(LAYERS[layer], saving)
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
@@ -166,6 +201,33 @@ def test_other_masks_in_the_backward_are_an_error_that_says_so(reentrant: bool) 
     with pytest.raises(RuntimeError, match="activation checkpointing needs preserve_rng_state=True"):
         train(task, [0])
     assert native()
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("layer", UNNAMED)
+@pytest.mark.one_in(2)
+def test_other_draws_in_the_backward_are_an_error_that_names_the_generator(layer: str, reentrant: bool) -> None:
+    generator, make = UNNAMED[layer]
+    task = task_with(make, partial(recomputed, reentrant=reentrant, preserve=False))
+    said = rf"^{generator}: the generator is drawn .* activation checkpointing needs preserve_rng_state=True"
+    for program in (task.program,) if reentrant else (task.program, Objective()):  # torch: no autograd.grad of that
+        with pytest.raises(RuntimeError, match=said):
+            train(replace(task, program=program), [0])
+    plain, saving = (train(task_with(make, how), range(3)) for how in (whole, partial(recomputed, reentrant=reentrant)))
+    assert torch.equal(saving.parts["delta"], plain.parts["delta"])
+    assert native()
+
+
+def test_noise_in_a_hook_of_the_backward_is_no_error() -> None:
+    class Noisy(Layers):
+        def forward(self, x: Tensor) -> Tensor:
+            out = super().forward(x)
+            if self.training:
+                out.register_hook(lambda grad: grad + 0.01 * torch.randn_like(grad))
+            return out * random.random()
+
+    first, again = (train(task_with(Noisy, whole), range(3)).parts["delta"] for _ in range(2))
+    assert torch.equal(first, again)
 
 
 def test_a_draw_in_a_hook_of_the_backward_is_an_error() -> None:
