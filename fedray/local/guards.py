@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from fedray.core.layout import Layout
 from fedray.core.messages import BUFFERS, DELTA, PERSONAL, STATISTICS, Floats, Ints, Parts
+
+Given = TypeVar("Given")
 
 RESERVED = ("model", BUFFERS, PERSONAL, STATISTICS, DELTA)
 """The names of what the engine itself sends and keeps; a program may send ``delta`` in the place of the update."""
@@ -28,6 +31,26 @@ def check_in_place(returned: object, changed: Tensor, hook: str) -> None:
         what = "grad" if hook == "gradient" else "step.params"
         raise TypeError(
             f"{hook}=... changes its tensor in place, and what it returns is not used: write {what}.copy_(...)"
+        )
+
+
+def call_hook(hook: Callable[[Given], object], given: Given, called: str, instead: str) -> None:
+    """Call a hook that returns nothing; raise TypeError if it does, as nobody would hear it.
+
+    >>> call_hook(lambda update: {"seen": 1.0}, None, "client(c)", "use c.send")
+    Traceback (most recent call last):
+    TypeError: client(c) returns something of type dict, which nobody would hear: use c.send
+
+    Args:
+        hook: the hook.
+        given: its argument.
+        called: the hook in words, for the error.
+        instead: the way that is heard, for the error.
+    """
+    returned = hook(given)
+    if returned is not None:
+        raise TypeError(
+            f"{called} returns something of type {type(returned).__name__}, which nobody would hear: {instead}"
         )
 
 

@@ -24,9 +24,11 @@ from fedray.core.messages import (
     Parts,
 )
 from fedray.local.clients import Clients
-from fedray.local.guards import check_sent, check_state, check_survey, check_weight, first_state, read_only
+from fedray.local.guards import call_hook, check_sent, check_state, check_survey, check_weight, first_state, read_only
 from fedray.local.steppers import MakeStepper, stepper_for
 from fedray.local.task import LocalTask
+
+_SEND = "c.send(name, values) sends numbers, whose mean is total[name] in step, which may return it"
 
 
 class Trainer:
@@ -103,7 +105,7 @@ class Trainer:
     def run(self, c: Clients) -> None:
         """Run the program of a block within its context, and leave its state in memory of its own, or lend it."""
         widths = {name: part.shape[1] for name, part in c.state.items()}
-        self.task.program.client(c)
+        call_hook(self.task.program.client, c, "client(c)", _SEND)
         c.state = check_state(c.state, widths, c.model)
         if c.kept is not None:
             c.state[OPTIMIZER] = c.kept
@@ -182,7 +184,7 @@ class Trainer:
         """Run the survey of a block within its context."""
         c.state = MappingProxyType(c.state)  # type: ignore[assignment]
         with read_only(c.state, "c.state", "as a survey keeps nothing"):
-            self.task.program.survey(c)
+            call_hook(self.task.program.survey, c, "survey(c)", _SEND)
         check_survey(c.sent, c.slots, c.weight, c.apart)
 
     def survey(

@@ -14,6 +14,7 @@ from fedray.core.messages import DELTA, Aggregate, BlockUpdate, Broadcast, Parts
 from fedray.core.noise import Noise
 from fedray.core.now import Now
 from fedray.core.versions import FROZEN, changed, versions
+from fedray.local.guards import call_hook
 from fedray.transforms.base import Setting, Transform, placed
 from fedray.transforms.codec import Codec, Draws, encoded_bytes, travelled
 
@@ -22,6 +23,8 @@ Hear = Callable[[Transform, Mapping[str, float] | None, Mapping[str, float]], No
 
 MakeNoise = Callable[[Transform, int], Noise]
 """(transform, its part number) to its noise of a round."""
+
+_SEND = "rows in update.parts, under a name of sends, reach on_aggregate as a mean, which it may return"
 
 
 @dataclass(frozen=True)
@@ -221,7 +224,7 @@ class Chain:
         for position, transform in enumerate(self.members):
             update.state = {name: state[placed(position, name)] for name in transform.state}
             update.received = _own(position, {name: down[name] for name in self.receives})
-            transform.on_clients(update)
+            call_hook(transform.on_clients, update, f"{name_of(transform)}.on_clients(update)", _SEND)
             state |= {placed(position, name): update.state[name] for name in transform.state}
             if not transform.in_ring:
                 sent |= _sent(position, transform, update)

@@ -29,7 +29,9 @@ def program(client: Program, keeps: bool = False) -> Algorithm:
         def initial_state(self, c: Clients) -> dict[str, Tensor]:
             return {"own": c.anchor} if keeps else {}
 
-    Tried.client = lambda self, c: client(c)  # type: ignore[method-assign]
+        def client(self, c: Clients) -> None:
+            client(c)
+
     return Tried()
 
 
@@ -166,6 +168,29 @@ def test_what_is_wrong_ends_before_the_first_round(wrong: str, stack: Any) -> No
     assert said.startswith("Tried does not run on two clients: ")
     assert said.endswith("; see the traps in docs/write-your-own.md")
     assert re.search(words, said), said
+
+
+class TellsOfClients(Algorithm):
+    def client(self, c: Clients) -> dict[str, float]:  # type: ignore[override]
+        c.fit()
+        return {"fits": 1.0}
+
+
+class TellsOfSurvey(Algorithm):
+    def survey(self, c: Clients) -> dict[str, float]:  # type: ignore[override]
+        c.send("size", c.sizes)
+        return {"asked": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("telling", "hook"), [(TellsOfClients(), "client"), (TellsOfSurvey(), "survey")], ids=["client", "survey"]
+)
+@pytest.mark.parametrize("stack", [3, "off"], ids=["stacked", "alone"])
+def test_numbers_that_nobody_would_hear_are_refused(telling: Algorithm, hook: str, stack: Any) -> None:
+    words = rf"{hook}\(c\) returns something of type dict, which nobody would hear: c\.send\(name, values\) sends"
+    with pytest.raises(ConfigError, match=words) as raised:
+        local_task(class_problem(), program=telling, stack=stack)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("wrong", WRONG_IN_A_STACK)

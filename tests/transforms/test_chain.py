@@ -216,6 +216,19 @@ class Forgetful(Adaptive):
         return {}
 
 
+class Telling(Transform):
+    def on_clients(self, update: BlockUpdate) -> dict[str, float]:  # type: ignore[override]
+        return {"seen": 1.0}
+
+
+def test_numbers_that_nobody_would_hear_are_refused(tmp_path: Path) -> None:
+    words = (
+        r"Telling\.on_clients\(update\) returns something of type dict, which nobody would hear: rows in update\.parts"
+    )
+    with pytest.raises(RunFailed, match=words):
+        made(tmp_path, Telling(), rounds=1).run()
+
+
 def test_what_it_says_it_does(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match=r"ValueError: Silent sends nothing as bit, and said \[C, 1\]"):
         made(tmp_path / "a", Silent(), rounds=1).run()
