@@ -44,7 +44,7 @@ class Shard:
 
     @cached_property
     def pieces(self) -> tuple[slice, ...]:
-        """The places of the rows of each tensor in the whole vector."""
+        """The places of the rank's rows of each tensor in the whole vector ``[P]``."""
         found = []
         for entry in self.whole.entries:
             length = math.prod(entry.shape[1:])
@@ -53,16 +53,16 @@ class Shard:
         return tuple(found)
 
     def _rows(self, count: int) -> tuple[int, int]:
-        """Return the first and the last but one of the rank's rows of so many."""
+        """Return the first of the rank's rows of so many, and the one after its last."""
         most = -(-count // self.ranks)
         return min(self.rank * most, count), min((self.rank + 1) * most, count)
 
     def take(self, vector: Tensor) -> Tensor:
-        """Return the rank's part of a vector ``[P]``, in memory of its own."""
+        """Return the rank's part ``[k]`` of a vector ``[P]``, in memory of its own."""
         return torch.cat([vector[piece] for piece in self.pieces])
 
     def put(self, values: Tensor, into: Tensor) -> None:
-        """Put the rank's part into a vector ``[P]``."""
+        """Put the rank's part ``[k]`` into a vector ``[P]``, in place."""
         lengths = [piece.stop - piece.start for piece in self.pieces]
         for piece, part in zip(self.pieces, values.split_with_sizes(lengths), strict=True):
             into[piece] = part
