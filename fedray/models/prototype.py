@@ -87,10 +87,15 @@ class Prototype:
             return
         self._copies = all(gradient is None for gradient in reached)
 
+    def peek(self) -> nn.Module:
+        """Return a module with its first parameters, which the caller only reads: the one that is kept, if there is."""
+        return self._build() if self._kept is None or not self._copies else self._kept
+
     def take(self) -> nn.Module:
         """Return the module itself, where no further one is needed soon; the next call builds another."""
-        kept, self._kept = self._kept, None
-        return self._build() if kept is None or not self._copies else kept
+        taken = self.peek()
+        self._kept = None
+        return taken
 
     def forget(self) -> None:
         """Keep no module, where none is needed soon."""
@@ -103,6 +108,11 @@ class Prototype:
 def last_of(model_fn: Callable[[], nn.Module]) -> nn.Module:
     """Return a module of a function that is not called again soon: the one that a prototype keeps."""
     return model_fn.take() if isinstance(model_fn, Prototype) else model_fn()
+
+
+def peek(model_fn: Callable[[], nn.Module]) -> nn.Module:
+    """Return a module of a function, which the caller only reads: the one that a prototype keeps, and goes on to."""
+    return model_fn.peek() if isinstance(model_fn, Prototype) else model_fn()
 
 
 def forget(model_fn: Callable[[], nn.Module]) -> None:

@@ -17,7 +17,7 @@ from fedray.core.errors import ConfigError, RunFailed, listed, one_line, reason
 from fedray.core.hardware import machine, versions
 from fedray.core.record import RoundRecord
 from fedray.local.views import has_own
-from fedray.models.prototype import last_of
+from fedray.models.prototype import peek
 from fedray.run.best import Best
 from fedray.run.client_spending import spending_of
 from fedray.run.evaluation import with_statistics
@@ -249,7 +249,7 @@ class _Drive:
     def _initial_state(self) -> ServerState:
         run, plan = self._run, self._run.plan
         vector = self._executor.global_vector(plan.layout.size)
-        module = last_of(plan.task.model_fn)
+        module = peek(plan.task.model_fn)  # inline, the worker evaluates with it
         vector.copy_(plan.layout.pack(dict(module.state_dict())))
         self._frozen = keep_frozen(run.folder.path, plan.layout, module)
         store = ClientStore(run.folder.state, run.job().state_widths(), self._executor.hold())
