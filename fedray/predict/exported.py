@@ -30,7 +30,7 @@ from fedray.rundir.names import ENCODING, INPUTS
 FORMAT = 1
 
 TENSORS = "safetensors"
-PROGRAMS: dict[str, tuple[str, Callable[[programs.Program, Tensor], bytes], Callable[[bytes], Outputs]]] = {
+PROGRAMS: dict[str, tuple[str, Callable[..., bytes], Callable[[bytes], programs.Run]]] = {
     "exported-program": (".pt2", programs.exported_program, programs.run_program),
     "onnx": (".onnx", programs.onnx, programs.run_onnx),
 }
@@ -91,13 +91,14 @@ def export(
     encoding, inputs = encoding_of(folder, saved), folder.inputs()
     if scaling and encoding is None and not inputs:
         raise ConfigError("--with-scaling: inputs of this model are not scaled; leave it out")
-    if meaning.spec.columns:
-        raise ConfigError(f"--to {kind}: programs take one tensor, and this model several columns; take safetensors")
+    columns = [column.name for column in meaning.spec.columns]
+    if scaling and encoding is not None and columns:
+        raise ConfigError("--with-scaling: this model takes several columns of inputs; leave it out")
     module = trained(folder, saved, rest, meaning, task, model).eval()
     first = programs.scaling_of(encoding) if scaling and encoding is not None else None
     before = Augment(chosen(inputs or ())) if scaling else Augment()
-    program = programs.Program(module, first, before).eval()
-    content = PROGRAMS[kind][1](program, example_of(meaning))
+    program = programs.Program(module, first, before, columns).eval()
+    content = PROGRAMS[kind][1](program, example_of(meaning), programs.of_any_length(meaning.spec))
     beside = {
         out.with_name(f"{out.name}.json"): json.loads(_about(folder, saved.round, meaning, kind, scaling)),
         out.with_name(ENCODING): saved.state.get("encoding") or folder.encoding(),
@@ -171,21 +172,22 @@ def load_export(path: Path, round: Which, client: str | None, model: Any, device
         if device != "cpu":
             raise ConfigError(f"--device {device}: {kind} runs on the CPU here; load a run folder, or safetensors")
         run = PROGRAMS[kind][2](path.read_bytes())
-        outputs = outputs_of(_Run(run), augment=augment)
+        names = [column.name for column in meaning.spec.columns]
+        outputs = outputs_of(_Run(run, names), augment=augment)
     if scaled and encoding is not None:
         encoding = _unscaled(encoding)
     return Predictor(task, outputs, encoding, int(about["round"]), meaning.taken or {})
 
 
 class _Run(torch.nn.Module):
-    """A program as a module."""
+    """A program as a module, whose columns come by name in any order."""
 
-    def __init__(self, run: Outputs) -> None:
+    def __init__(self, run: programs.Run, names: list[str]) -> None:
         super().__init__()
-        self._run = run
+        self._run, self._names = run, names
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self._run(x)
+    def forward(self, *x: Tensor, **columns: Tensor) -> Tensor:
+        return self._run(*x, *(columns[name] for name in self._names if name in columns))
 
 
 def _of_tensors(

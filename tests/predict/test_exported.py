@@ -67,6 +67,31 @@ def test_columns_of_parquet_are_read_as_in_training_with_nothing_but_the_export(
     assert found.outputs.shape == (3, 2)
 
 
+@pytest.mark.slow
+def test_a_graph_tells_the_class_of_texts_of_any_length(tmp_path: Path) -> None:
+    rows = [{"body": "oh no", "mood": "sad"}, {"body": "yes", "mood": "glad"}, {"body": "a text that is long"}]
+    (tmp_path / "ann.jsonl").write_text("\n".join(json.dumps(row) for row in rows[:2]))
+    data = fedray.FederatedData.from_text(
+        tmp_path / "ann.jsonl", tokenizer="bytes", format="body", target="mood", max_length=24
+    )
+    model = fedray.FederatedModel({"name": "transformer", "dim": 8, "heads": 2, "layers": 1})
+    place: dict[str, Any] = {"cluster": "inline", "run_dir": tmp_path / "run", "progress": False}
+    run = fedray.train(model, data, fedray.TrainArgs(rounds=1), **place).run_dir
+    wanted = fedray.load(run).predict(rows)
+    for name in ("m.pt2", "m.onnx"):
+        export(RunFolder(run), tmp_path / name)
+        found = fedray.load(tmp_path / name).predict(rows)
+        assert np.allclose(found.outputs, wanted.outputs, rtol=1e-4, atol=1e-5)
+        assert found.predicted.tolist() == wanted.predicted.tolist()
+    # Without fedray: what a tokenizer pads to the longest of its own batch.
+    import onnxruntime
+
+    graph = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    ids = np.array([[*b"yes", 256, 256]])
+    inputs = {"input_ids": ids, "attention_mask": np.array([[1, 1, 1, 1, 0]])}
+    assert np.allclose(graph.run(["output"], inputs)[0], wanted.outputs[1:2], rtol=1e-4, atol=1e-5)
+
+
 def test_tensors_of_a_run_from_python_need_its_function(tmp_path: Path) -> None:
     x, y = np.eye(4, dtype="f4"), np.arange(4) % 2
 

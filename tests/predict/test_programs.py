@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from fedray.core.errors import ConfigError
+from fedray.data.columns.inputs import InputColumns
 from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.options import Options
 from fedray.predict import programs
@@ -45,6 +46,38 @@ def test_any_number_of_rows_goes_through(make: Any, run: Any) -> None:
         x = torch.randn(count, 1, 4, 4)
         with torch.no_grad():
             assert np.allclose(outputs(x).numpy(), program(x).numpy(), atol=1e-5)
+
+
+class Weighed(nn.Module):
+    def forward(self, value: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return (value * weight).sum(dim=1, keepdim=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("make", "run"), [(exported_program, run_program), (onnx, run_onnx)])
+@pytest.mark.parametrize("names", [("value", "weight"), ("0", "1")])
+def test_columns_go_in_by_place_with_as_many_numbers_as_there_are(make: Any, run: Any, names: tuple[str, str]) -> None:
+    example = InputColumns(dict(zip(names, torch.randn(2, 2, 6), strict=True)))
+    outputs = run(make(Program(Weighed(), columns=names).eval(), example, names))
+    for rows, length in ((1, 6), (3, 4), (7, 9)):
+        value, weight = torch.randn(2, rows, length)
+        expected = torch.einsum("rt,rt->r", value, weight)
+        assert np.allclose(outputs(value, weight).numpy()[:, 0], expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_model_of_one_length_is_a_program_of_that() -> None:
+    model = nn.Sequential(nn.Linear(6, 2))
+    outputs = run_program(
+        exported_program(Program(model, columns=["0"]).eval(), InputColumns({"0": torch.randn(2, 6)}), ["0"])
+    )
+    assert outputs(torch.randn(5, 6)).shape == (5, 2)
+
+
+def test_inputs_of_a_graph_are_called_as_columns_are() -> None:
+    assert Program(Doubled()).inputs == ["x"]
+    assert Program(Doubled(), columns=["input_ids", "attention_mask"]).inputs == ["input_ids", "attention_mask"]
+    assert Program(Doubled(), columns=["0", "1"]).inputs == ["x0", "x1"]
 
 
 class Branching(nn.Module):
