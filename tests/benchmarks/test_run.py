@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import cases, run
 from benchmarks.cases import CASES, FIRST_ROUND, FULL, GPU_CASES, PLANNED, QUICK, Effort, Milestones, Say, Speed
-from benchmarks.figures import Figure, Goal
+from benchmarks.figures import Figure, Goal, Spread
 from benchmarks.processes import CommandFailed
 from benchmarks.workloads import WORKLOADS
 
@@ -115,6 +115,26 @@ def test_runs_alternate_and_count_clients(monkeypatch: pytest.MonkeyPatch) -> No
     assert figure.bare == [[5000.0, 2500.0]] * 2
     assert figure.fedray == [[10000.0, 10000.0]] * 2
     assert [line["repeat"] for line in runs] == [0, 0, 1, 1]
+
+
+def test_pairs_are_more_and_shorter_runs_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    # A neighbour slows the third and the fourth run, which are of one pair.
+    seconds = iter([1.0, 0.5, 3.0, 1.5, *[1.0, 0.5] * 4])
+
+    def said(command: list[str]) -> dict[str, Any]:
+        asked.append(command[2:])
+        second = next(seconds)
+        rest = {"cluster": "ray", "workers": 2, "stacking": "lanes", "phases": {"train": 0.1}, "warmup": [1.0]}
+        return {"median": second, "seconds_per_round": [second] * int(command[command.index("--rounds") + 1]), **rest}
+
+    monkeypatch.setattr(cases, "measurement", said)
+    (figure,), runs = CASES["lora"].measure(FULL, lambda line: None)
+    assert [command[0] for command in asked] == ["benchmarks.bare", "benchmarks.engine"] * 6
+    assert {command[command.index("--rounds") + 1] for command in asked} == {"4"}
+    assert [run["repeat"] for run in runs[::2]] == list(range(6))
+    assert figure.ratio == Spread(0.5, 0.5, 0.5)
+    assert "Median of the pairs 0.50 (0.50 to 0.50 with 95 %)" in figure.note
 
 
 def test_another_workload_may_be_the_other_side(monkeypatch: pytest.MonkeyPatch) -> None:
