@@ -180,6 +180,15 @@ def _decimal(value: str) -> str:
     return f" (write {value.replace(',', '.')})" if re.fullmatch(r"[+-]?\d+,\d+", value) else ""
 
 
+def _in_a_list(value: Any) -> str:
+    """Return what is to be written for a list of a single text; nothing for other values.
+
+    >>> _in_a_list("*.csv"), _in_a_list(3)
+    (" (write ['*.csv'])", '')
+    """
+    return f" (write [{value!r}])" if isinstance(value, str) else ""
+
+
 def _assigned(schema: type, values: Mapping[str, Any], prefix: str) -> Any:
     """Return values as OmegaConf types them, and defaults that each instance has its own of."""
     own = (name for name, field in _options(schema).items() if field.default_factory is not dataclasses.MISSING)
@@ -233,7 +242,7 @@ def _checked(typed: Any, name: str, value: Any, prefix: str) -> Any:
     if OmegaConf.is_dict(now) and not isinstance(value, Mapping):
         raise ConfigError(f"{prefix}{name}: expected a section with keys, got {value!r}")
     if OmegaConf.is_list(now) and not isinstance(value, list | tuple):
-        raise ConfigError(f"{prefix}{name}: expected a list, got {value!r}")
+        raise ConfigError(f"{prefix}{name}: expected a list, got {value!r}{_in_a_list(value)}")
     return value
 
 
@@ -250,5 +259,5 @@ def _assign(typed: Any, name: str, value: Any, prefix: str) -> Any:
         # Of a field without a default OmegaConf speaks in its own words.
         for kind, words in (("ListConfig", "a list"), ("Dict[", "a section with keys")):
             if kind in reason and not isinstance(value, Mapping | list | tuple):
-                reason = f"expected {words}, got {value!r}"
+                reason = f"expected {words}, got {value!r}{_in_a_list(value) if 'list' in words else ''}"
         raise ConfigError(f"{prefix}{where}: {reason}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fedray.config.beside import check_places
 from fedray.config.binding import bind, options_of
 from fedray.config.sections import SECTIONS, ClusterSection, ExperimentSchema, SlurmSection
+from fedray.config.signs import as_yaml, comment_in, misread
 from fedray.core.errors import ConfigError
 from fedray.rundir.configs import trackers_in
 from fedray.rundir.names import PYTHON
@@ -190,6 +192,8 @@ def _read(path: Path, seen: tuple[Path, ...], files: list[Path]) -> dict[str, An
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        if isinstance(error, yaml.YAMLError) and (sign := misread(error, path.read_text(encoding="utf-8"))):
+            raise ConfigError(f"{path}: line {sign[0]}: {sign[1]}; write {sign[2]}") from None
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())[:300]}") from None
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected a mapping of sections at the top")
@@ -219,14 +223,21 @@ def _lay(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for text in overrides:
-        key, equals, _ = text.partition("=")
+        key, equals, said = text.partition("=")
         if not equals or not key:
             raise ConfigError(f"{text!r}: expected key=value, as in local.epochs=2")
+        value = as_yaml(said)
         try:
-            one = OmegaConf.to_container(OmegaConf.from_dotlist([text]), resolve=False)
+            dropped = comment_in(value)
+            one = OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={value}"]), resolve=False)
         except (yaml.YAMLError, OmegaConfBaseException) as error:
-            advice = "a value is YAML: put one with signs such as * & : { [ in quotes of its own, as in key='\"*.csv\"'"
+            if sign := misread(error, value):
+                raise ConfigError(f"{text!r}: {sign[1]}; write {shlex.quote(f'{key}={sign[2]}')}") from None
+            advice = "a value is YAML: put one with signs such as : { [ in quotes of its own, as in key='\"a: b\"'"
             raise ConfigError(f"{text!r}: {' '.join(str(error).split())[:120]}; {advice}") from None
+        if dropped:
+            advice = "put the value in quotes of its own, as in key='\"run #3\"'"
+            raise ConfigError(f"{text!r}: YAML reads {dropped!r} as a comment; {advice}")
         assert isinstance(one, dict)
         merged = overlay(merged, {str(k): v for k, v in one.items()})
     return merged

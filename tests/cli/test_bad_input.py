@@ -65,7 +65,11 @@ def nothing_started(folder: Path) -> bool:
             ["run.dir=${oc.env:FEDRAY_NOT_SET}"],
             ["run.dir: the environment has no FEDRAY_NOT_SET; set it, or", "${oc.env:FEDRAY_NOT_SET,VALUE}"],
         ),
-        (["data.train=*.csv"], ["'data.train=*.csv'", "put one with signs such as *", "in quotes"]),
+        (
+            ["data={name: csv, target: y}", "data.train=*.csv"],
+            ["data.train: expected a list, got '*.csv' (write ['*.csv'])"],
+        ),
+        (["data.train=[*.csv]"], ["'data.train=[*.csv]': YAML reads the * of *.csv as an alias; write 'data.train="]),
         (["server={name: adm}"], ["server.name: unknown server optimizer 'adm' (did you mean 'adam'?)"]),
         (["server.beta3=0.5"], ["server.beta3: unknown key; allowed: lr, lr_schedule"]),
         (["server={name: adam, lr: 0}"], ["server: lr=0.0: it must be above 0"]),

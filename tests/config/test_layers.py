@@ -136,7 +136,10 @@ def test_a_base_that_is_its_own_base_is_said(tmp_path: Path) -> None:
         ("a: ${oc.env:FEDRAY_NOWHERE}\n", (), r"^a: the environment has no FEDRAY_NOWHERE; set it, or give a value"),
         ("a: 1\n", ("b",), r"^'b': expected key=value, as in local\.epochs=2$"),
         ("a: 1\n", ("=2",), r"^'=2': expected key=value"),
-        ("a: 1\n", ("path=*.csv",), r"^'path=\*\.csv': .*in quotes of its own"),
+        ("a: 1\n", ("path=[*.csv]",), r"""^'path=\[\*\.csv\]': .* as an alias; write 'path=\["\*\.csv"\]'$"""),
+        ("a: 1\n", ("name=run #3",), r"^'name=run #3': YAML reads '#3' as a comment; put the value in quotes"),
+        ("a: 1\n", ("path=[1",), r"^'path=\[1': .*in quotes of its own"),
+        ("a: 1\nb: *.csv\n", (), r"""x\.yaml: line 2: YAML reads the \* of \*\.csv as an alias; write b: "\*\.csv"$"""),
     ],
 )
 def test_what_cannot_be_read_is_one_line(text: str, overrides: tuple[str, ...], message: str, tmp_path: Path) -> None:
@@ -191,7 +194,7 @@ def test_trackers_are_a_list_and_the_mapping_of_earlier_versions_is_read(said: s
         ("{tensorbord: false}", r"^tracking\.tensorbord: unknown key \(did you mean 'tensorboard'\?\)"),
         ("{tensorboard: often}", r"^tracking\.tensorboard: "),
         ("{name: csv}", r"^tracking: a list is needed, such as \[csv\]$"),
-        ("csv", r"^tracking: expected a list, got 'csv'$"),
+        ("csv", r"^tracking: expected a list, got 'csv' \(write \['csv'\]\)$"),
     ],
 )
 def test_what_is_no_list_of_trackers_is_refused(said: str, message: str) -> None:

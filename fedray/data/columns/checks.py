@@ -10,7 +10,6 @@ import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -349,14 +348,6 @@ def check_ids(ids: Sequence[str] | NDArray[Any], count: int) -> NDArray[np.bytes
 
 def _ascii(name: str) -> str:
     return unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-
-
-def need_folder(folder: Path, expected: str = "") -> None:
-    """Raise ConfigError unless there is such a folder."""
-    if folder.is_file():
-        raise ConfigError(f"{folder} is a file; a folder is needed here{expected or ', with one file per client'}")
-    if not folder.is_dir():
-        raise ConfigError(f"data folder {folder} does not exist (current folder: {Path.cwd()}){expected}")
 
 
 def id_keys(ids: NDArray[np.bytes_]) -> NDArray[np.int64]:

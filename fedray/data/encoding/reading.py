@@ -12,6 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from fedray.core.errors import ConfigError, counted
+from fedray.data.columns.paths import need_file
 from fedray.data.encoding.advice import Advice
 from fedray.data.encoding.dialect import DELIMITERS, Form, detect
 from fedray.data.encoding.excel import EXCEL, read_sheet
@@ -146,9 +147,7 @@ def _existing(path: str | Path) -> Path:
             "tables in memory go into FederatedData.from_arrays(x, y, clients)"
         )
     path = Path(path)
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise ConfigError(f"data file {path} {what} (current folder: {Path.cwd()})")
+    need_file(path)
     return path
 
 

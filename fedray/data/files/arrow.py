@@ -18,6 +18,7 @@ from fedray.core.errors import ConfigError, listed
 from fedray.core.stages import along
 from fedray.data.columns.arrays import Columns, by_client
 from fedray.data.columns.inputs import InputColumns
+from fedray.data.columns.paths import need_file
 from fedray.data.columns.ragged import Ragged
 from fedray.data.encoding.advice import Advice
 from fedray.data.encoding.encoding import Encoding
@@ -228,8 +229,7 @@ def read_columns(file: Path, options: ColumnOptions, wanted: Sequence[str] | Non
     Raises:
         ConfigError: it is missing or cannot be read, it lacks a column, or has one that is no array.
     """
-    if not file.is_file():
-        raise ConfigError(f"data file {file} does not exist (current folder: {Path.cwd()})")
+    need_file(file)
     try:
         reads = pyarrow.parquet.read_table if file.suffix.lower() == ".parquet" else pyarrow.feather.read_table
         table = reads(file)

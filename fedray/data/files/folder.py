@@ -15,6 +15,7 @@ from fedray.core.errors import ConfigError, listed
 from fedray.core.stages import along
 from fedray.data.columns.arrays import Columns, by_client
 from fedray.data.columns.inputs import InputColumns, joined
+from fedray.data.columns.paths import need_file
 from fedray.data.columns.ragged import Ragged
 from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.fit import TestTables, read_tables
@@ -166,8 +167,7 @@ def read_npz(
     Raises:
         ConfigError: missing or unreadable file, no inputs, or different lengths.
     """
-    if not file.is_file():
-        raise ConfigError(f"data file {file} does not exist (current folder: {Path.cwd()})")
+    need_file(file)
     try:
         with np.load(file, allow_pickle=False) as archive:
             found: dict[str, Any] = {name: archive[name] for name in archive}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.core.errors import ConfigError
-from fedray.data.columns.checks import need_folder
+from fedray.data.columns.paths import need_folder
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 

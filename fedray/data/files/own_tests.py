@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedray.config.registry import nearest
 from fedray.core.errors import ConfigError, counted, listed
-from fedray.data.columns.checks import need_folder
+from fedray.data.columns.paths import need_folder
 
 TestFiles = str | Path | Sequence[str | Path] | Mapping[str, str | Path] | None
 """One file of a central test set; or the clients' own: one for each in their order, or by client id."""

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from fedray.config.registry import nearest
 from fedray.core.errors import ConfigError, listed
-from fedray.data.columns.checks import as_examples, need_folder
+from fedray.data.columns.checks import as_examples
+from fedray.data.columns.paths import need_folder
 from fedray.data.federated import FederatedData
 from fedray.data.files.images import read_cifar, read_mnist
 from fedray.data.partition import assign_rows

@@ -10,7 +10,7 @@ from typing import Any
 
 from fedray.config.registry import nearest
 from fedray.core.errors import ConfigError, listed
-from fedray.data.columns.checks import need_folder
+from fedray.data.columns.paths import need_folder
 
 KINDS = (".jsonl", ".json", ".parquet", ".arrow", ".feather")
 
