@@ -127,17 +127,18 @@ def name_draws(
         torch.cuda.default_generators[device.index].manual_seed(number)
 
 
-def traces() -> dict[str, bytes]:
-    """Return the state of each generator on the CPU, as bytes, by the name that people know it by."""
+def traces(devices: Sequence[torch.device] = ()) -> dict[str, bytes]:
+    """Return the state of each generator, of the CPU and of GPUs, as bytes, by the name that people know it by."""
     plain, _, array = position()
     return {
         "torch": torch.default_generator.get_state().numpy().tobytes(),
         "numpy.random": pickle.dumps(array),
         "random": pickle.dumps(plain),
+        **{f"torch on {d}": torch.cuda.default_generators[d.index].get_state().numpy().tobytes() for d in devices},
     }
 
 
-def drawn_since(before: dict[str, bytes]) -> list[str]:
+def drawn_since(before: dict[str, bytes], devices: Sequence[torch.device] = ()) -> list[str]:
     """Return the names of the generators that were drawn from since :func:`traces` gave ``before``.
 
     >>> before = traces()
@@ -145,49 +146,80 @@ def drawn_since(before: dict[str, bytes]) -> list[str]:
     >>> drawn_since(before)
     ['random']
     """
-    now = traces()
+    now = traces(devices)
     return [name for name, trace in before.items() if now[name] != trace]
 
 
 class RepeatedDraws:
-    """A look at what the forward pass of a step draws from the generators of the process, and its backward again.
+    """Looks at what the forward pass of a step draws from the generators of the process, and its backward again.
 
     Activation checkpointing that keeps no state of the generators computes a forward pass again with other draws: a
     wrong gradient, and no error.  A backward that draws what its forward does not (noise in a hook) is left alone.
 
-    A look takes as long as half a small step: it is taken in the first step of the first fit, and, of a model that was
-    once seen to draw, of every fit.  Generators on GPUs are not looked at.
+    A look takes as long as half a small step.  It is taken in the steps 0, 1, 2, 4, 8... of the fits 1, 2, 4, 8..., so
+    that draws which begin later are found, and, of a model that was once seen to draw, in the first step of every fit.
 
-    >>> look = RepeatedDraws()
-    >>> look.forward_begins(first=True)
+    >>> repeated = RepeatedDraws()
+    >>> look = repeated.look(step=0)
     >>> _ = torch.rand(2)
     >>> look.forward_ends()
     >>> _ = torch.rand(2), random.random()
     >>> look.backward_ends()
     Traceback (most recent call last):
     RuntimeError: torch: the generator is drawn from in the forward pass and again while gradients are computed, ...
+
+    Args:
+        devices: GPUs whose generators are looked at, too.
     """
 
-    def __init__(self) -> None:
-        self._draws: bool | None = None  # not known
-        self._drawn: list[str] = []
-        self._before: dict[str, bytes] | None = None
+    def __init__(self, devices: Sequence[torch.device] = ()) -> None:
+        self.devices = devices
+        self.seen = False
+        self._fits = 0
 
-    def forward_begins(self, first: bool) -> None:
-        """Look, if this is the first step of a fit, and the model is not known to draw nothing."""
-        self._before = traces() if first and self._draws is not False else None
+    def fit_begins(self) -> None:
+        """Count another fit."""
+        self._fits += 1
+
+    def look(self, step: int) -> Look:
+        """Return the look at a step of the fit, whose forward pass begins now."""
+        wanted = _rare(step) and _rare(self._fits)
+        return Look(self) if wanted or (self.seen and step == 0) else NO_LOOK
+
+
+class Look:
+    """A look at one forward pass and its backward.
+
+    Args:
+        of: the looks to which it belongs; None: nobody looks.
+    """
+
+    def __init__(self, of: RepeatedDraws | None = None) -> None:
+        self._of, self._drawn = of, list[str]()
+        self._before = {} if of is None else traces(of.devices)
 
     def forward_ends(self) -> None:
-        """See what was drawn, if somebody looks."""
-        if self._before is not None:
-            self._drawn = drawn_since(self._before)
-            self._draws = bool(self._draws or self._drawn)
-            self._before = traces() if self._drawn else None
+        """See what the forward pass drew."""
+        if self._of is not None:
+            self._drawn = drawn_since(self._before, self._of.devices)
+            if self._drawn:
+                self._of.seen, self._before = True, traces(self._of.devices)
 
     def backward_ends(self) -> None:
         """Raise RuntimeError if a generator was drawn from in both passes."""
-        if self._before is not None and (again := set(drawn_since(self._before)) & set(self._drawn)):
+        if self._of is None or not self._drawn:
+            return
+        if again := set(drawn_since(self._before, self._of.devices)) & set(self._drawn):
             raise RuntimeError(
                 f"{' and '.join(sorted(again))}: the generator is drawn from in the forward pass and again while "
                 f"gradients are computed, and {SAME_MASKS}"
             )
+
+
+NO_LOOK = Look()
+"""The look of nobody."""
+
+
+def _rare(number: int) -> bool:
+    """Return whether a number is 0 or a power of two."""
+    return not number & (number - 1)

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils import checkpoint
+from torch.utils.checkpoint import CheckpointFunction
 
 from fedray.core.draws import SAME_MASKS, alone, go_to, position
 from fedray.core.rng import Stream
@@ -148,7 +150,7 @@ class Recalled(Protocol):
 
 
 @contextmanager
-def recomputing(dropout: NamedDropout | None, other: Recalled | None = None) -> Iterator[None]:
+def recomputing(dropout: NamedDropout | None, other: Recalled | None = None, reentrant: bool = True) -> Iterator[None]:
     """Enter ``dropout``, if there is one, and let a backward pass that computes a forward again draw what that drew.
 
     Activation checkpointing (``torch.utils.checkpoint``, reentrant or not) saves the state of torch's generator and
@@ -158,6 +160,8 @@ def recomputing(dropout: NamedDropout | None, other: Recalled | None = None) -> 
     Args:
         dropout: draws by name.
         other: anything else that is to be where it was.
+        reentrant: False: reentrant checkpointing is a RuntimeError, as ``torch.autograd.grad`` takes the gradients, and
+            finds none of the parameters inside.
 
     Raises:
         RunFailed: another thread is inside.
@@ -180,8 +184,26 @@ def recomputing(dropout: NamedDropout | None, other: Recalled | None = None) -> 
             if other is not None:
                 other.at = at
 
-    with alone(), dropout or ExitStack(), _swapped(torch, get_rng_state=get_rng_state, set_rng_state=set_rng_state):
+    with ExitStack() as entered:
+        entered.enter_context(alone())
+        entered.enter_context(dropout or ExitStack())
+        entered.enter_context(_swapped(torch, get_rng_state=get_rng_state, set_rng_state=set_rng_state))
+        if not reentrant:
+            entered.enter_context(_swapped(checkpoint, CheckpointFunction=_NotReentrant))
         yield
+
+
+class _NotReentrant:
+    """Stands in for torch's function of reentrant checkpointing, and refuses it where gradients are taken."""
+
+    @staticmethod
+    def apply(*args: Any) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "activation checkpointing with use_reentrant=True hands gradients to parameters past "
+                "torch.autograd.grad, which this algorithm takes: say use_reentrant=False"
+            )
+        return CheckpointFunction.apply(*args)
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fedray.core.draws import NO_LOOK, Look
+
 
 def check_objective(loss: Tensor, rows: int) -> None:
     """Raise ValueError unless there is one loss for each client."""
@@ -17,8 +19,10 @@ def check_objective(loss: Tensor, rows: int) -> None:
         raise ValueError("an objective depends on step.params, and this one does not: call step.forward()")
 
 
-def gradient_of(loss: Tensor, params: Tensor, graph: bool = False) -> Tensor:
-    """Return the gradient of losses ``[A]`` for parameters ``[A, k]``."""
+def gradient_of(loss: Tensor, params: Tensor, graph: bool = False, look: Look = NO_LOOK) -> Tensor:
+    """Return the gradient of losses ``[A]`` for parameters ``[A, k]``; ``look`` began with the forward pass."""
     check_objective(loss, len(params))
+    look.forward_ends()
     found = torch.autograd.grad(loss.sum(), params, create_graph=graph, allow_unused=True, materialize_grads=True)
+    look.backward_ends()
     return found[0]

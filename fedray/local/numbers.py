@@ -60,13 +60,14 @@ def fit_numbers(c: _Clients, fit: Fit, args: LocalSection) -> Trace:
 def _descent(fit: Fit, step: Step, batch: Batch, cut: list[slice]) -> tuple[Tensor, Tensor]:
     """Return the loss ``[A]`` and the gradient ``[A, k]`` of a step, one piece of its batch after the other."""
     assert fit.objective is not None
+    stepper = step.c.stepper
     if len(cut) < 2:
-        loss = fit.objective(step)
-        return loss.detach(), gradient_of(loss, step.params)
+        look, loss = stepper.look(step.number), fit.objective(step)
+        return loss.detach(), gradient_of(loss, step.params, look=look)
     total, grad = torch.zeros(len(batch.x), device=step.params.device), torch.zeros_like(step.params.detach())
     for piece in cut:
-        at = step.cut(piece)
+        at, look = step.cut(piece), stepper.look(step.number)
         loss, weight = fit.objective(at), at.batch.weight(batch)
         total += loss.detach() * weight
-        grad += gradient_of(loss, step.params) * weight.unsqueeze(1)
+        grad += gradient_of(loss, step.params, look=look) * weight.unsqueeze(1)
     return total, grad

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from fedray.core.draws import RepeatedDraws, named
+from fedray.core.draws import Look, RepeatedDraws, named
 from fedray.core.hidden_state import HiddenState
 from fedray.core.regions import head_of
 from fedray.core.rng import integer
@@ -48,7 +48,8 @@ class SequentialStepper:
         self._modes = {part: part.training for part in module.modules()}
         self._head, self._standing = head_of(module), Standing(module)
         self._dropout = NamedDropout(task.seed) if has_dropout(module) else None
-        self._repeated = RepeatedDraws()
+        replicas = (self._first, *self._others)
+        self._repeated = RepeatedDraws([r.device for r in replicas if r.device.type == "cuda"])
         self._counting = counting_of(task.loss_fn)
         self._private = None
         if task.private is not None:
@@ -96,13 +97,18 @@ class SequentialStepper:
 
     def begin(self, c: Block, seed: int) -> None:
         """See :meth:`fedray.local.step.Steps.begin`."""
+        self._repeated.fit_begins()
         if self._dropout is not None:
             self._dropout.name(seed)
             self._dropout.client = c.keys[0]
 
     def drawing(self) -> contextlib.AbstractContextManager[object]:
         """Return the context in which dropout draws by name, computed again in a backward, too."""
-        return recomputing(self._dropout, self._standing)
+        return recomputing(self._dropout, self._standing, reentrant=False)
+
+    def look(self, number: int) -> Look:
+        """See :meth:`fedray.local.step.Steps.look`."""
+        return self._repeated.look(number)
 
     # The module
 
@@ -255,15 +261,15 @@ class SequentialStepper:
         for piece in cut:
             at = step if len(cut) == 1 else step.cut(piece)
             with self.drawing():
-                self._repeated.forward_begins(first=step.number == 0)
+                look = self.look(step.number)
                 losses = objective(at)
                 check_objective(losses, 1)
-                self._repeated.forward_ends()
+                look.forward_ends()
                 # The forward at the model itself runs the module, whose parameters are leaves of their own.
                 grads = torch.autograd.grad(
                     losses.sum(), [leaf, *self._first.moved], allow_unused=True, materialize_grads=True
                 )
-                self._repeated.backward_ends()
+                look.backward_ends()
             grad = self._first.joined(grads[1:]).unsqueeze(0).add_(grads[0])
             found.append((losses.detach()[0], grad, (piece.stop - piece.start) / step.batch.y.shape[1]))
         if len(found) == 1:
@@ -306,13 +312,13 @@ class SequentialStepper:
                 self._dropout.at(round, number, share)
             weight = (share.stop - share.start) / len(x) if others or rows < len(x) else 1.0
             with recomputing(self._dropout):
-                self._repeated.forward_begins(first=number == 0)
+                look = self.look(number)
                 loss = replica.loss(x[share], y[share], weight, by)
-                self._repeated.forward_ends()
+                look.forward_ends()
                 if self._dropout is not None:
                     self._dropout.forward_ends()
                 loss.backward()
-                self._repeated.backward_ends()
+                look.backward_ends()
             losses.append(loss.detach())
         if not others:
             return losses[0]

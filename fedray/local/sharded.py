@@ -84,14 +84,14 @@ class ShardedStepper(SequentialStepper):
         if self._dropout is not None:
             self._dropout.at(round, number, share)
         with recomputing(self._dropout):
-            self._repeated.forward_begins(first=number == 0)
+            look = self.look(number)
             loss = self._first.loss(x[share], y[share], (share.stop - share.start) / len(x), by)
             loss = loss * 0.0 if idle else loss
-            self._repeated.forward_ends()
+            look.forward_ends()
             if self._dropout is not None:
                 self._dropout.forward_ends()
             loss.backward()
-            self._repeated.backward_ends()
+            look.backward_ends()
         return loss.detach()
 
     def _descend(self, optimizer: torch.optim.Optimizer) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fedray.core.draws import NO_LOOK, Look
 from fedray.core.hidden_state import HiddenState
 from fedray.core.losses import has_direct, per_example
 from fedray.core.regions import head_of
@@ -129,6 +130,10 @@ class StackedStepper:
     def drawing(self) -> contextlib.AbstractContextManager[object]:
         """Return the context in which dropout draws by name."""
         return self._dropout or _NOTHING
+
+    def look(self, number: int) -> Look:
+        """Return no look: what draws by no name does not stack."""
+        return NO_LOOK
 
     # The module
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedray import tasks
 from fedray.config.sections import LocalSection
+from fedray.core.draws import Look
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
 from fedray.core.messages import Parts
@@ -53,6 +54,9 @@ class Steps(Protocol):
 
     def drawing(self) -> AbstractContextManager[object]:
         """Return the context of a forward and its backward: dropout draws by name."""
+
+    def look(self, number: int) -> Look:
+        """Return the look at what a forward pass of a step, which begins now, and its backward draw."""
 
     def forward(self, step: Step, params: Tensor | None, batch: Batch, train: bool) -> Output:
         """Run the module on a batch, at ``params`` ``[A, D]``, ``[A, P]``, ``[D]`` or ``[P]``, or at the step's."""
@@ -230,7 +234,8 @@ class Step:
             place = place.expand(len(batch.x), -1)
             place = place if graph and place.requires_grad else place.detach().requires_grad_()
             at = replace(self, params=place, batch=batch, attached=False)
-            return gradient_of((self.objective or Step.loss)(at), at.params, graph)
+            look = self.c.stepper.look(self.number)
+            return gradient_of((self.objective or Step.loss)(at), at.params, graph, look)
 
     def fresh_batch(self) -> Batch:
         """Return the batch of this step in another order of the examples."""

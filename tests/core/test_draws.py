@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.random import mtrand
 
-from fedray.core.draws import alone, drawn_since, name_draws, named, put_back, traces
+from fedray.core.draws import NO_LOOK, RepeatedDraws, alone, drawn_since, name_draws, named, put_back, traces
 from fedray.core.errors import RunFailed
 
 DRAWS: dict[str, Callable[[], float]] = {
@@ -112,3 +112,34 @@ def test_another_thread_is_refused_and_this_one_may_enter_again() -> None:
     thread.start()
     thread.join()
     assert said[1] == "drew"
+
+
+def looks(repeated: RepeatedDraws, steps: int) -> list[int]:
+    """The steps of a fit that are looked at, of a model that draws nothing."""
+    repeated.fit_begins()
+    return [step for step in range(steps) if repeated.look(step) is not NO_LOOK]
+
+
+def test_looks_become_rare_unless_the_model_draws() -> None:
+    repeated = RepeatedDraws()
+    assert [looks(repeated, 10) for _ in range(5)] == [[0, 1, 2, 4, 8], [0, 1, 2, 4, 8], [], [0, 1, 2, 4, 8], []]
+    for _ in range(3):
+        repeated.fit_begins()
+    look = repeated.look(0)
+    random.random()
+    look.forward_ends()
+    look.backward_ends()
+    assert [looks(repeated, 10) for _ in range(2)] == [[0], [0]]
+
+
+@pytest.mark.gpu
+def test_the_generator_of_a_gpu_is_looked_at() -> None:
+    device = torch.device("cuda", 0)
+    look = RepeatedDraws([device]).look(0)
+    torch.rand(2, device=device)
+    look.forward_ends()
+    torch.rand(2)
+    look.backward_ends()  # another generator
+    torch.rand(2, device=device)
+    with pytest.raises(RuntimeError, match=r"^torch on cuda:0: the generator is drawn from in the forward pass and"):
+        look.backward_ends()

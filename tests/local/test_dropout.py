@@ -154,6 +154,13 @@ class Objective(ClientProgram):
         c.fit(objective=lambda step: step.loss())
 
 
+class Elsewhere(ClientProgram):
+    """Follows the gradient of the task's loss at twice the parameters."""
+
+    def client(self, c: Clients) -> None:
+        c.fit(gradient=lambda step, grad: grad.copy_(step.gradient(2.0 * step.params)))
+
+
 def task_with(layer: Callable[[], nn.Module], saving: Callable[[nn.Module, Tensor], Tensor]) -> LocalTask:
     problem = class_problem(SIZES, (4, 8), 3, lambda: Net(layer, saving))
     return local_task(problem, args=LocalSection(2, 4), stack="off")
@@ -210,12 +217,40 @@ def test_other_draws_in_the_backward_are_an_error_that_names_the_generator(layer
     generator, make = UNNAMED[layer]
     task = task_with(make, partial(recomputed, reentrant=reentrant, preserve=False))
     said = rf"^{generator}: the generator is drawn .* activation checkpointing needs preserve_rng_state=True"
-    for program in (task.program,) if reentrant else (task.program, Objective()):  # torch: no autograd.grad of that
+    for program in (task.program,) if reentrant else (task.program, Objective(), Elsewhere()):
         with pytest.raises(RuntimeError, match=said):
             train(replace(task, program=program), [0])
     plain, saving = (train(task_with(make, how), range(3)) for how in (whole, partial(recomputed, reentrant=reentrant)))
     assert torch.equal(saving.parts["delta"], plain.parts["delta"])
     assert native()
+
+
+@pytest.mark.parametrize("program", [Objective(), Elsewhere()])
+def test_gradients_that_go_around_an_algorithm_are_an_error(program: ClientProgram) -> None:
+    """torch.autograd.grad gives zeros to what lies in a reentrant checkpoint whose input has no other parameters."""
+    task = task_with(Layers, partial(recomputed, reentrant=True))
+    with pytest.raises(RuntimeError, match="say use_reentrant=False"):
+        train(replace(task, program=program), [0])
+    assert native()
+    plain, saving = (replace(task_with(Layers, how), program=program) for how in (whole, recomputed))
+    assert torch.equal(train(saving, range(3)).parts["delta"], train(plain, range(3)).parts["delta"])
+
+
+@pytest.mark.parametrize("program", [ClientProgram(), Objective(), Elsewhere()])
+@pytest.mark.parametrize("begins", [2, 4])
+def test_draws_that_begin_late_are_looked_at(begins: int, program: ClientProgram) -> None:
+    class Late(Own):
+        def __init__(self) -> None:
+            super().__init__(lambda x: torch.rand(x.shape).round())
+            self.calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1  # in a step twice at least: it is computed again
+            return super().forward(x) if self.calls > 2 * begins else torch.tanh(self.inner(x))
+
+    task = replace(task_with(Late, partial(recomputed, preserve=False)), program=program)
+    with pytest.raises(RuntimeError, match=r"^torch: the generator is drawn from in the forward pass and again"):
+        train(task, [0])
 
 
 def test_noise_in_a_hook_of_the_backward_is_no_error() -> None:
