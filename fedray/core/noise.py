@@ -46,7 +46,7 @@ else be taken for the same release, and both noises would be made of the same wo
 
 def derived(key: bytes, *words: str) -> bytes:
     """Return a key for one use, of which nobody learns the key that it is made of, nor those for other uses."""
-    return hmac.digest(key, b"\0".join(word.encode() for word in words), "sha256")
+    return hmac.digest(key, "\0".join(words).encode(), "sha256")
 
 
 class NoiseKeys:
@@ -164,8 +164,8 @@ def normal_(words: NDArray[np.float64], deviation: float = 1.0) -> None:
     """
     for start in range(0, len(words), _PIECE):
         piece = words[start : start + _PIECE]
-        uniform = torch.from_numpy(piece.view(np.int64) * _WITHIN)
-        torch.erfinv(uniform, out=torch.from_numpy(piece))
+        np.multiply(piece.view(np.int64), _WITHIN, out=piece)
+        torch.from_numpy(piece).erfinv_()
         piece *= math.sqrt(2.0) * deviation
 
 
@@ -186,7 +186,8 @@ def _cipher() -> Callable[[bytes], Any]:
         ) from None
 
     # The counter may begin at 0 for all, as no two streams have the same key.
-    return lambda key: Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+    mode = modes.CTR(bytes(16))
+    return lambda key: Cipher(algorithms.AES(key), mode).encryptor()
 
 
 @dataclass(frozen=True)

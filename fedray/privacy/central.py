@@ -125,8 +125,12 @@ class Central(Transform):
 
     def release(self, round: int = 1) -> Release:
         """Return the release of a round, update and bits together."""
-        once = self.cohorts.release(self.multiplier, round)
+        once = self._once.after(round - 1)
         return once if self.correlation is None else whole(once, self.correlation, self.cohorts.turns)
+
+    @cached_property
+    def _once(self) -> Release:
+        return self.cohorts.release(self.multiplier)
 
     @property
     def _correlated(self) -> Correlated | None:
@@ -199,6 +203,10 @@ class Central(Transform):
     def _fixed(self) -> list[float]:
         return [float(bound) for bound in self._first.double()]
 
+    @cached_property
+    def _bound(self) -> float:
+        return float(self._first.double().norm())
+
     @property
     def _first(self) -> Tensor:
         count = max(1, len(self.groups))
@@ -207,16 +215,17 @@ class Central(Transform):
     def on_clients(self, update: BlockUpdate) -> None:
         """Clip the rows of all that clients send."""
         bounds = update.received[BOUND].double().tolist() if self.adaptive else self._fixed
-        columns = [[update.parts[name][:, a:b] for name, a, b in group] for group in self.groups]
-        norms = [norms_above(group) for group in columns]
-        peaks = [float(each.max(initial=0.0)) for each in norms]
-        if not math.isfinite(sum(peaks)):
+        parts, whole = update.parts, not self.privacy.per_layer
+        columns = [[parts[name] if whole else parts[name][:, a:b] for name, a, b in group] for group in self.groups]
+        bounded = [norms_above(group) for group in columns]
+        norms = [each for each, _ in bounded]
+        if not math.isfinite(sum(largest for _, largest in bounded)):
             finite = np.isfinite(norms).all(axis=0)
             norms = [np.where(finite, each, 0.0) for each in norms]
             for name in self.parts:
                 update.parts[name][torch.from_numpy(~finite)] = 0.0
-        for group, each, peak, bound in zip(columns, norms, peaks, bounds, strict=True):
-            if not peak <= bound:
+        for group, each, (_, largest), bound in zip(columns, norms, bounded, bounds, strict=True):
+            if not largest <= bound:
                 scale_rows_(group, each, bound)
         if self.adaptive:
             below = np.where(np.stack(norms, axis=1) > bounds, np.float32(-0.5), np.float32(0.5))
@@ -225,11 +234,10 @@ class Central(Transform):
     def on_aggregate(self, total: Aggregate, now: Now) -> Mapping[str, float]:
         """Turn means over those who came into noised ones over those expected; move the norm to clip to."""
         assert now.noise is not None
-        bounds = (now.state[BOUND] if self.adaptive else self._first).double()
-        bound = float(bounds.norm())
+        bound = float(now.state[BOUND].double().norm()) if self.adaptive else self._bound
         share = total.count / self.expected
         names = [*self.parts, *self.sends]
-        means: dict[str, Floats] = {n: total.parts[n].detach().cpu().numpy() * np.float64(share) for n in names}
+        means: dict[str, Floats] = {n: total.parts[n].numpy(force=True) * np.float64(share) for n in names}
         deviation = self.deviation(now.round, bound)
         cost = Cost(self.release(now.round), Circumstances(self.expected, bound, deviation, self._correlated))
         normals = now.noise.of(means | history(self.correlation, now.noise), cost)
@@ -238,9 +246,11 @@ class Central(Transform):
         told |= {"noise_multiplier": self.multiplier, "clip": bound, "noise_std": deviation}
         energy, count = 0.0, 0
         for name in self.parts:
-            noised = means[name] + deviation * drawn[name]
+            noised = drawn[name]
+            noised *= deviation
+            noised += means[name]
             energy, count = energy + float(noised @ noised), count + len(noised)
-            total.parts[name].copy_(torch.from_numpy(noised.astype(np.float32)))
+            total.parts[name].copy_(torch.from_numpy(noised))
         # Of what is released, as the aggregate before the noise is nobody's business.
         noise = count * deviation**2
         told["signal_to_noise"] = math.sqrt(max(0.0, energy - noise) / noise)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.core.messages import Floats
@@ -29,51 +31,56 @@ LOST = 2.0**-126
 """The most that a square loses where it underflows: all of it, on a processor that knows no subnormal numbers."""
 
 
-def norms_above(parts: Sequence[Tensor]) -> Floats:
-    """Return upper bounds on the Euclidean norms of rows, of which each part has some columns: float64 ``[C]``.
+def norms_above(parts: Sequence[Tensor]) -> tuple[Floats, float]:
+    """Return upper bounds on the Euclidean norms of rows, of which each part has some columns, and the largest.
 
     A bound is above the true norm by 2.4e-4 at least and 7.4e-4 at most of it, and by ``1.1e-19 sqrt(k)`` where squares
     underflow.  It is infinite, or no number, where an entry is; where only squares of float32 are too large, the norm
     is taken once more in float64, which they fit.
 
-    >>> [float(f"{bound:.6g}") for bound in norms_above([torch.tensor([[3.0, 4.0], [1e30, 0.0]])])]
-    [5.00244, 1.00049e+30]
+    >>> bounds, largest = norms_above([torch.tensor([[3.0, 4.0], [1e30, 0.0]])])
+    >>> [float(f"{bound:.6g}") for bound in bounds], largest == bounds[1]
+    ([5.00244, 1.00049e+30], True)
 
     Args:
-        parts: float32 ``[C, k]`` each.
+        parts: float32 ``[C, k]`` each, C at least 1.
+
+    Returns:
+        The bounds, float64 ``[C]``, and the largest of them, which is not finite where one is not.
     """
     norms = _lifted(parts)
-    if math.isfinite(norms.max(initial=0.0)):
-        return norms
+    if math.isfinite(largest := float(norms[norms.argmax()])):  # of what is no number, if any is
+        return norms, largest
     large = ~np.isfinite(norms)
     chosen = torch.from_numpy(large).to(parts[0].device)
     norms[large] = _lifted([part[chosen].to(torch.float64) for part in parts])
-    return norms
+    return norms, float(norms.max())
 
 
 def _lifted(parts: Sequence[Tensor]) -> Floats:
     """Return the bounds ``[C]`` of rows, of which each part ``[C, k]`` has some columns."""
     # What is beside the pass over the rows counts as much as that: caches are cold where a block has just been trained.
-    squares: Floats | float = LOST * sum(part.shape[1] for part in parts)
+    bounds: Any = np.float64(LOST * sum(part.shape[1] for part in parts))
     with np.errstate(over="ignore", invalid="ignore"):
         for part in parts:
             for found in _of_cpu(part) if part.device.type == "cpu" else _of_gpu(part):
-                squares = squares + found
-    bounds: Floats = np.sqrt(squares) * ABOVE
-    return bounds
+                bounds = bounds + found  # in float64, whatever they are
+    np.sqrt(bounds, out=bounds)
+    bounds *= ABOVE
+    return cast(Floats, bounds)
 
 
-def _of_cpu(part: Tensor) -> Iterable[Floats]:
+def _of_cpu(part: Tensor) -> Iterable[NDArray[np.floating[Any]]]:
     """Yield squared norms ``[C]`` of the columns of whole pieces, and of those that are left: dot products of BLAS."""
-    rows = part.detach().numpy()
+    rows = part.numpy(force=True)
     if whole := rows.shape[1] // PIECE * PIECE:
         pieces = rows[:, :whole].reshape(len(rows), -1, PIECE)
         yield np.vecdot(pieces, pieces).sum(axis=1, dtype=np.float64)
     left = rows[:, whole:] if whole else rows
-    yield np.vecdot(left, left).astype(np.float64)
+    yield np.vecdot(left, left)
 
 
-def _of_gpu(part: Tensor) -> Iterable[Floats]:
+def _of_gpu(part: Tensor) -> Iterable[NDArray[np.floating[Any]]]:
     """Yield what :func:`_of_cpu` does."""
     whole = part.shape[1] // PIECE * PIECE
     for pieces in ([part[:, :whole].unflatten(1, (-1, PIECE))] if whole else []) + [part[:, None, whole:]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 Relation = Literal["add_or_remove", "replace_one", "zero_out"]
@@ -71,7 +72,7 @@ class Release:
                 "a fixed number the others change places when one comes or goes: replace_one or zero_out"
             )
 
-    @property
+    @cached_property
     def fields(self) -> dict[str, float | int | str]:
         """The fields that make the kind, by name, without those that are as usual, and without the count."""
         kept = ("noise_multiplier", "rate")

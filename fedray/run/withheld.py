@@ -109,5 +109,4 @@ class NotPrivate:
             durable.create(self._path, json.dumps({"note": NOTE}).encode() + b"\n", secret=True)
             self._begun = True
         line = json.dumps({"round": record.round, **finite(found)}).encode() + b"\n"
-        with self._path.open("ab") as file:
-            file.write(line)
+        durable.append(self._path, line, forced=False)

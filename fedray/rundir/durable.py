@@ -68,8 +68,14 @@ def replace(path: Path, content: Content, *, through: Path | None = None, secret
     sync(path.parent)
 
 
-def append(path: Path, line: bytes) -> None:
+def append(path: Path, line: bytes, *, forced: bool = True) -> None:
     """Add a line to a file and force it to the disk; a crash may leave a part of it.
+
+    Args:
+        path: the file, made where there is none.
+        line: the bytes to add.
+        forced: wait until they are on the disk; else a machine that stops may lose them, and a process that is killed
+            does not.
 
     Raises:
         OSError: the disk is full, or the file cannot be written; what was written of the line is taken off again.
@@ -80,7 +86,8 @@ def append(path: Path, line: bytes) -> None:
         try:
             if os.write(file, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-            os.fsync(file)
+            if forced:
+                os.fsync(file)
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(file, before)
