@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from types import ModuleType
 from typing import Any, Protocol
@@ -184,12 +184,9 @@ def recomputing(dropout: NamedDropout | None, other: Recalled | None = None, ree
             if other is not None:
                 other.at = at
 
-    with ExitStack() as entered:
-        entered.enter_context(alone())
-        entered.enter_context(dropout or ExitStack())
-        entered.enter_context(_swapped(torch, get_rng_state=get_rng_state, set_rng_state=set_rng_state))
-        if not reentrant:
-            entered.enter_context(_swapped(checkpoint, CheckpointFunction=_NotReentrant))
+    saving = nullcontext() if reentrant else _swapped(checkpoint, CheckpointFunction=_NotReentrant)
+    drawing = _swapped(torch, get_rng_state=get_rng_state, set_rng_state=set_rng_state)
+    with alone(), dropout or nullcontext(), drawing, saving:
         yield
 
 
