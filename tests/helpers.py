@@ -314,7 +314,7 @@ def federation(
         CheckpointSection(checkpoint_every),
         attackers=attackers,
     )
-    store = ClientStore(folder, job.state_widths())
+    store = ClientStore(folder, job.state_fields())
     state = ServerState(
         plan.start(vector),
         store,
@@ -328,7 +328,7 @@ def federation(
 def remembered(run: Federation) -> Parts:
     """What the clients remember, in their order, each ``[C, k]``; 0 for those who have never taken part."""
     everyone = np.arange(len(run.plan.task.data))
-    rows = StateRows(run.job.state_folder, run.job.state_widths())
+    rows = StateRows(run.job.state_folder, run.job.state_fields())
     state, _ = rows.read(everyone, run.state.store.of(everyone), torch.device("cpu"))
     rows.close()
     return state

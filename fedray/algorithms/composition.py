@@ -16,6 +16,7 @@ from fedray.algorithms.profiles import check_profile
 from fedray.config.registry import name_of
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError, one_line
+from fedray.core.fields import Field, floats
 from fedray.core.layout import Layout
 from fedray.core.messages import SHARE, STATISTICS
 from fedray.core.regions import Entry
@@ -154,12 +155,12 @@ class Composition:
         numbers += sum(entry.stop - entry.start for entry in self.kept(layout))
         return self.transforms.encoded(delta, up=False) + 4 * numbers
 
-    def state(self, layout: Layout) -> dict[str, int]:
-        """Return the length of each part of a client's state.
+    def state(self, layout: Layout) -> dict[str, Field]:
+        """Return the length and type of each part of a client's state.
 
         The program's by its names, a transform's by its place in the config.
         """
-        return {**self.profile.rows, **self.transforms.state(layout.shared)}
+        return {**self.profile.rows, **floats(self.transforms.state(layout.shared))}
 
     def tried(self, profile: Profile) -> Composition:
         """Return the algorithm with what a trial of its program saw.
@@ -180,10 +181,11 @@ class Composition:
         """Count the bytes one client sends in a round."""
         delta, seen = layout.shared, self.profile
         numbers = sum(self.sends(layout).values()) - delta + len(seen.slots) + seen.weighs
-        numbers += sum(seen.surveys.values()) + sum(seen.apart.values())
+        numbers += sum(seen.surveys.values())
         if (ring := self.transforms.ring) is not None:
             return ring.value_bytes * (delta + numbers)
-        return self.transforms.encoded(delta, up=True) + 4 * numbers
+        apart = sum(field.nbytes for field in seen.apart.values())
+        return self.transforms.encoded(delta, up=True) + 4 * numbers + apart
 
 
 def compose(

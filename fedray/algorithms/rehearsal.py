@@ -52,7 +52,8 @@ def _check_rows(algorithm: Composition, server: Server) -> None:
     Raises:
         ValueError: one is of another length than it says, or not finite.
     """
-    sent = {name: torch.full((_COUNT, width), 0.01) for name, width in algorithm.profile.apart.items()}
+    apart = algorithm.profile.apart
+    sent = {name: torch.full((_COUNT, each.width), 0.01).to(each.dtype) for name, each in apart.items()}
     for client, rows in ((0, HeldRows()), (1, HeldRows(np.arange(_COUNT), sent))):
         server.rows = rows
         for name, part in algorithm.program.broadcast(server).items():

@@ -58,7 +58,7 @@ def run(
     with contextlib.closing(executor(job, devices_of(0))) as doing:
         vector = doing.global_vector(plan.layout.size)
         vector.copy_(plan.layout.pack(dict(last_of(plan.task.model_fn).state_dict())))
-        state = first_state(plan, vector, ClientStore(state_folder, job.state_widths()))
+        state = first_state(plan, vector, ClientStore(state_folder, job.state_fields()))
         told(0, state.vector)
         for record in Rounds(plan, state, doing, lambda state: None):
             told(record.round, state.vector)

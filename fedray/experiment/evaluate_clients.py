@@ -121,7 +121,7 @@ def record_of(
     try:
         vector = executor.global_vector(plan.layout.size)
         vector.copy_(plan.layout.pack(dict(module.state_dict())))
-        state = first_state(plan, vector, ClientStore(folder.state, job.state_widths()))
+        state = first_state(plan, vector, ClientStore(folder.state, job.state_fields()))
         restore(plan, state, saved)
         state.pending = RoundRecord(saved.round)
         with tempfile.TemporaryDirectory(prefix="fedray-evaluate-") as scratch:

@@ -229,7 +229,7 @@ class Clients:
         """
         value = check_rows(name, value, len(self))
         if apart:
-            check_apart(name, slot)
+            check_apart(name, slot, value)
             self.apart[name] = value.clone() if same_memory(value, self.model) else value
             return
         if name == DELTA and value.shape[1] != self.layout.shared:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from fedray.core.fields import DTYPES, Fields
 from fedray.core.layout import Layout
 from fedray.core.messages import BUFFERS, DELTA, PERSONAL, STATISTICS, Floats, Ints, Parts
 
@@ -79,9 +80,23 @@ def check_rows(name: str, value: Tensor, rows: int) -> Tensor:
     return value.unsqueeze(1) if value.dim() == 1 else value
 
 
-def check_apart(name: str, slot: object) -> None:
-    """Raise ValueError for a part that has no mean, and is one of the engine's or has slots."""
+def check_dtype(what: str, value: Tensor) -> None:
+    """Raise ValueError for a type that is not kept.
+
+    >>> check_dtype("state", torch.zeros(2, dtype=torch.complex64))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: state is complex64; what is kept is float64, float32, float16, ... or bool
+    """
+    if value.dtype not in DTYPES:
+        *known, last = (str(dtype).removeprefix("torch.") for dtype in DTYPES)
+        this = str(value.dtype).removeprefix("torch.")
+        raise ValueError(f"{what} is {this}; what is kept is {', '.join(known)} or {last}")
+
+
+def check_apart(name: str, slot: object, value: Tensor) -> None:
+    """Raise ValueError for a part that has no mean, and is one of the engine's, has slots, or is of no type for it."""
     check_name(name, "send")
+    check_dtype(f"send({name!r})", value)
     if slot is not None:
         raise ValueError(f"send({name!r}): a mean within slots, or each client's row apart, not both")
 
@@ -148,8 +163,7 @@ def first_state(name: str, value: Tensor, rows: int) -> Tensor:
             f"initial_state: {name!r} is a row for all newcomers, [k], or one for each client of the block, "
             f"[{rows}, k]; this one is {list(value.shape)}"
         )
-    if not value.is_floating_point():
-        raise ValueError(f"initial_state: {name!r} must be of floating point; this one is {value.dtype}")
+    check_dtype(f"initial_state: {name!r}", value)
     return value.detach().expand(rows, -1)
 
 
@@ -170,6 +184,23 @@ def check_sent(sent: Mapping[str, Tensor], seen: Mapping[str, int]) -> None:
             raise ValueError(f"send({name!r}, ...): {width} numbers, {seen[name]} in the trial before the run: {same}")
     if missing := [name for name in seen if name not in found]:
         raise ValueError(f"send({missing[0]!r}, ...) was not called, but was in the trial before the run: {same}")
+
+
+def check_kept(apart: Mapping[str, Tensor], seen: Fields) -> None:
+    """Raise ValueError if clients send other names, widths or types apart than in the trial before the run.
+
+    >>> from fedray.core.fields import Field
+    >>> check_kept({"mask": torch.ones(2, 1)}, {"mask": Field(1, torch.bool)})
+    Traceback (most recent call last):
+    ValueError: send('mask', ...): torch.float32, torch.bool in the trial before the run: send the same in every round
+    """
+    check_sent(apart, {name: field.width for name, field in seen.items()})
+    for name, field in seen.items():
+        if apart[name].dtype != field.dtype:
+            raise ValueError(
+                f"send({name!r}, ...): {apart[name].dtype}, {field.dtype} in the trial before the run: "
+                "send the same in every round"
+            )
 
 
 def check_survey(
@@ -206,25 +237,30 @@ def read_only(
             raise RuntimeError(f"{where}[{name!r}]{also} is read-only, {why}: change a copy, .clone()")
 
 
-def check_state(kept: Mapping[str, Tensor], widths: Mapping[str, int], models: Tensor) -> Parts:
+def check_state(kept: Mapping[str, Tensor], had: Fields, models: Tensor) -> Parts:
     """Return what clients keep, in memory of its own.
 
     Args:
         kept: as the program leaves it.
-        widths: of what they had.
+        had: the fields of what they had.
         models: their models, ``[C, P]``, whose memory becomes the update.
 
     Raises:
-        ValueError: a name or a shape that is none of theirs.
+        ValueError: a name, a shape or a type that is none of theirs.
     """
     for name, value in kept.items():
-        if name not in widths:
-            raise ValueError(f"c.state[{name!r}]: nobody has it; initial_state names {', '.join(widths) or 'nothing'}")
-        if value.shape != (len(models), widths[name]):
+        if name not in had:
+            raise ValueError(f"c.state[{name!r}]: nobody has it; initial_state names {', '.join(had) or 'nothing'}")
+        if value.shape != (len(models), had[name].width):
             raise ValueError(
-                f"c.state[{name!r}]: a row for each of the block's clients, {[len(models), widths[name]]}; "
+                f"c.state[{name!r}]: a row for each of the block's clients, {[len(models), had[name].width]}; "
                 f"this one is {list(value.shape)}"
             )
-    if missing := [name for name in widths if name not in kept]:
+        if value.dtype != had[name].dtype:
+            raise ValueError(
+                f"c.state[{name!r}] is {value.dtype}, and initial_state has it as {had[name].dtype}: "
+                "say one type in both, such as by .to(dtype)"
+            )
+    if missing := [name for name in had if name not in kept]:
         raise ValueError(f"c.state[{missing[0]!r}]: the program has deleted it")
     return {name: value.clone() if same_memory(value, models) else value for name, value in kept.items()}

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from fedray.core.fields import Field, Fields
 from fedray.core.messages import SENT, Ints, Parts
 from fedray.core.regions import Entry, Region
 from fedray.local.clients import Clients
@@ -17,33 +18,33 @@ from fedray.local.variants import Variant, drawn
 
 @dataclass(frozen=True)
 class Profile:
-    """The findings of a program's trial before the run: names and widths, the same in every round.
+    """The findings of a program's trial before the run: names, widths and types, the same in every round.
 
     Args:
         sends: the width of each part that clients send besides the update.
-        keeps: the width of each part of a client's state, in the order in which they lie on disk.
+        keeps: each part of a client's state, in the order in which they lie on disk.
         slots: the number of slots of each part that is averaged by slots, the update among them.
         weighs: True if the program weighs clients itself.
         surveys: the width of each part that clients send in the survey of a round.
-        apart: the width of each part of which the server keeps each client's.
+        apart: each part of which the server keeps each client's.
         others: the number of fits of other models than the clients' own, with the configured optimizer.
         works: the epochs and steps of each fit of a round whose gradients have noise, as the program says them for all
             clients; None: as the config does.
     """
 
     sends: Mapping[str, int] = field(default_factory=dict)
-    keeps: Mapping[str, int] = field(default_factory=dict)
+    keeps: Fields = field(default_factory=dict)
     slots: Mapping[str, int] = field(default_factory=dict)
     weighs: bool = False
     surveys: Mapping[str, int] = field(default_factory=dict)
-    apart: Mapping[str, int] = field(default_factory=dict)
+    apart: Fields = field(default_factory=dict)
     others: int = 0
     works: tuple[tuple[int | None, int | None], ...] = ()
 
     @property
-    def rows(self) -> dict[str, int]:
-        """The widths of all that is kept of a client, by it or by the server, in the order in which it lies on disk."""
-        return {**self.keeps, **{SENT + name: width for name, width in self.apart.items()}}
+    def rows(self) -> dict[str, Field]:
+        """All that is kept of a client, by it or by the server, in the order in which it lies on disk."""
+        return {**self.keeps, **{SENT + name: each for name, each in self.apart.items()}}
 
 
 class ClientProgram:
@@ -51,8 +52,8 @@ class ClientProgram:
 
     A program works on all C clients of a block at once and never knows C, nor whether they are stacked.  It keeps
     nothing in itself: what a client remembers stands in ``c.state`` under the names of :meth:`initial_state`; what it
-    sends besides ``delta``, its change of the model, it gives to ``c.send``.  A trial before the run sees the names and
-    widths of both, which are the same in every round.  ``global_model`` is False where the
+    sends besides ``delta``, its change of the model, it gives to ``c.send``.  A trial before the run sees the names,
+    widths and types of both, which are the same in every round.  ``global_model`` is False where the
     server's row is no model that anybody would use, so that nothing is evaluated by it; ``pools`` is True where one
     client has all training rows and takes part alone; ``elementwise`` is True where hooks on gradients work on each
     entry by itself, as they must where the ranks of a worker hold a shard of the model each (``worker.ranks``).
@@ -83,7 +84,10 @@ class ClientProgram:
         return "shared"
 
     def initial_state(self, c: Clients) -> Parts:
-        """Return all that clients keep, as newcomers have it: ``[k]`` for all of them or ``[C, k]``."""
+        """Return all that clients keep, as newcomers have it: ``[k]`` for all of them or ``[C, k]``.
+
+        Each part has a type of its own, floating point of 16, 32 or 64 bits, integers or bool, and keeps it.
+        """
         return {}
 
     def survey(self, c: Clients) -> None:

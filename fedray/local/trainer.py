@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedray.core.fields import Field
 from fedray.core.hidden_state import HiddenState
 from fedray.core.messages import (
     BUFFERS,
@@ -24,7 +25,16 @@ from fedray.core.messages import (
     Parts,
 )
 from fedray.local.clients import Clients
-from fedray.local.guards import call_hook, check_sent, check_state, check_survey, check_weight, first_state, read_only
+from fedray.local.guards import (
+    call_hook,
+    check_kept,
+    check_sent,
+    check_state,
+    check_survey,
+    check_weight,
+    first_state,
+    read_only,
+)
 from fedray.local.steppers import MakeStepper, stepper_for
 from fedray.local.task import LocalTask
 
@@ -104,9 +114,9 @@ class Trainer:
 
     def run(self, c: Clients) -> None:
         """Run the program of a block within its context, and leave its state in memory of its own, or lend it."""
-        widths = {name: part.shape[1] for name, part in c.state.items()}
+        had = {name: Field.of(part) for name, part in c.state.items()}
         call_hook(self.task.program.client, c, "client(c)", _SEND)
-        c.state = check_state(c.state, widths, c.model)
+        c.state = check_state(c.state, had, c.model)
         if c.kept is not None:
             c.state[OPTIMIZER] = c.kept
         if self.task.layout.personal:
@@ -140,7 +150,7 @@ class Trainer:
             self.run(c)
         layout, seen = self.task.layout, self.task.profile
         check_sent(c.sent, seen.sends)
-        check_sent(c.apart, seen.apart)
+        check_kept(c.apart, seen.apart)
         c.state |= {SENT + name: part for name, part in c.apart.items()}
         if (slots := {name: count for name, (_, count) in c.slots.items()}) != seen.slots:
             raise ValueError(f"send(..., slots=...): {slots}, in the trial before the run {seen.slots}")

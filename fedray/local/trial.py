@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedray.core.draws import drawn_since, put_back, traces
 from fedray.core.errors import ConfigError, one_line
+from fedray.core.fields import Field
 from fedray.core.messages import DELTA, PERSONAL, Broadcast, Parts
 from fedray.core.rng import torch_generator
 from fedray.data.columns.rows import CPU
@@ -186,8 +187,10 @@ def tolerance(tensors: Iterable[Tensor]) -> float:
     return _COARSE if any(one.is_floating_point() and one.dtype.itemsize < 4 for one in tensors) else _TOLERANCE
 
 
-def _close(one: Tensor, other: Tensor, tolerance: float) -> bool:
-    close = tolerance * (float(other.nan_to_num().abs().max()) or 1.0) if other.numel() else 0.0
+def _close(one: Tensor, other: Tensor, rounding: float) -> bool:
+    rounding = max(rounding, tolerance([other]))
+    one, other = one.double(), other.double()
+    close = rounding * (float(other.nan_to_num().abs().max()) or 1.0) if other.numel() else 0.0
     return torch.allclose(one, other, rtol=0.0, atol=close, equal_nan=True)
 
 
@@ -217,10 +220,10 @@ class _Runs:
         self._down = Broadcast(1, {"model": model, **_drawn(task, task.receives)}, 1.0)
         draw = torch_generator(task.seed, "local", 1)
         self._addressed = {name: 0.01 * torch.randn(2, width, generator=draw) for name, width in task.addressed.items()}
-        self.kept: dict[str, int] = {}
+        self.kept: dict[str, Field] = {}
         self.sent: dict[str, int] = {}
         self.slots: dict[str, int] = {}
-        self.apart: dict[str, int] = {}
+        self.apart: dict[str, Field] = {}
         self.others = 0
         self.works: list[Work] = []
         self.surveys: dict[str, int] = {}
@@ -264,7 +267,7 @@ class _Runs:
         told |= {} if c.weight is None else {"weight": c.weight.unsqueeze(1)}
         self.others = max(self.others, c.others)
         self.works = max(self.works, c.works, key=len)
-        self.apart = {name: part.shape[1] for name, part in c.apart.items()}
+        self.apart = {name: Field.of(part) for name, part in c.apart.items()}
         told |= {f"{name} that it sends apart": part for name, part in c.apart.items()}
         found = {"model": c.model - self._down.parts["model"], **c.sent, **kept, **told, **asked}
         found = {name: part.clone() for name, part in found.items()}
@@ -299,9 +302,13 @@ class _Runs:
         own = self._task.layout.personal
         first = {PERSONAL: torch.zeros(len(clients), own)} if own else {}
         with trainer.block(clients, self._heard(rows), first, known=newcomers) as c:
-            self.kept = {name: part.shape[1] for name, part in c.state.items()}
-            drawn = {} if self._first else _drawn(self._task, self.kept, 2)
-            state = {name: part + (drawn[name][rows] if drawn else 0.0) for name, part in c.state.items()}
+            self.kept = {name: Field.of(part) for name, part in c.state.items()}
+            state = {name: part.clone() for name, part in c.state.items()}
+            if not self._first:
+                # Whole numbers may be indices, which leave their range: they are as newcomers have them.
+                real = {name: field.width for name, field in self.kept.items() if field.dtype.is_floating_point}
+                for name, drawn in _drawn(self._task, real, 2).items():
+                    state[name] += drawn[rows].to(state[name].dtype)
             return state | ({} if c.home is None else {PERSONAL: c.home.clone()})
 
 

@@ -199,7 +199,7 @@ class Replay:
             module = last_of(plan.task.model_fn)
             vector.copy_(plan.layout.pack(dict(module.state_dict())))
             self._check_frozen(fingerprint_in(self._recorded.folder.path, plan.layout, module))
-            state = first_state(plan, vector, ClientStore(place / "state", job.state_widths()))
+            state = first_state(plan, vector, ClientStore(place / "state", job.state_fields()))
             if saved is not None:
                 restore(plan, state, saved)
                 state.pending = state.trained = None

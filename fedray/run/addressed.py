@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fedray.core.errors import RunFailed, one_line
+from fedray.core.fields import floats
 from fedray.core.messages import Block, Ints
 from fedray.core.places import Places
 from fedray.run.evaluation import HoldoutChunk, TestChunk
@@ -37,7 +38,7 @@ class Addressed:
         self._index = Index()
         if widths:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._rows = StateRows(self._folder, widths)
+            self._rows = StateRows(self._folder, floats(widths))
             self._clear()
 
     def begin(self, round: int, parts: Mapping[str, PerClient]) -> None:
@@ -45,7 +46,7 @@ class Addressed:
         if self._widths:
             self._clear()
             # A writer of its own, as a round may be published again: for its evaluation, and with its clients.
-            self._rows = StateRows(self._folder, self._widths)
+            self._rows = StateRows(self._folder, floats(self._widths))
             self._round, self._parts, self._index = round, parts, Index()
 
     def with_rows(self, item: Block | HoldoutChunk | TestChunk) -> Block | HoldoutChunk | TestChunk:
@@ -91,7 +92,7 @@ class AddressedRows:
     """
 
     def __init__(self, widths: Mapping[str, int], device: torch.device) -> None:
-        self._rows, self._widths, self._device = StateRows(Path("/"), widths), widths, device
+        self._rows, self._widths, self._device = StateRows(Path("/"), floats(widths)), widths, device
 
     def of(self, clients: Ints, places: Places) -> dict[str, Tensor]:
         """Return the rows of clients, each ``[C, k]``."""

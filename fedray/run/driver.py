@@ -252,7 +252,7 @@ class _Drive:
         module = peek(plan.task.model_fn)  # inline, the worker evaluates with it
         vector.copy_(plan.layout.pack(dict(module.state_dict())))
         self._frozen = keep_frozen(run.folder.path, plan.layout, module)
-        store = ClientStore(run.folder.state, run.job().state_widths(), self._executor.hold())
+        store = ClientStore(run.folder.state, run.job().state_fields(), self._executor.hold())
         state = first_state(plan, vector, store)
         saved = checkpoint.newest(run.folder.checkpoints, run.folder.state) if run.resume else None
         self._spending = spending_of(plan, run.folder.path, saved.state if saved else None)

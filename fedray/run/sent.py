@@ -123,8 +123,9 @@ def parts(plan: Plan, layout: Layout) -> Iterator[dict[str, Any]]:
     """
     algorithm, seen = plan.algorithm, plan.algorithm.profile
 
-    def part(name: str, numbers: int, when: str = "training") -> dict[str, Any]:
-        return {"name": name, "in": when, "numbers": numbers, "dtype": "float32", "bytes": 4 * numbers}
+    def part(name: str, numbers: int, when: str = "training", dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+        said, size = str(dtype).removeprefix("torch."), dtype.itemsize * numbers
+        return {"name": name, "in": when, "numbers": numbers, "dtype": said, "bytes": size}
 
     for name, width in seen.surveys.items():
         yield part(name, width, "survey")
@@ -137,8 +138,8 @@ def parts(plan: Plan, layout: Layout) -> Iterator[dict[str, Any]]:
         yield part(f"{name}.slot", 1)
     if seen.weighs:
         yield part("weight", 1)
-    for name, width in seen.apart.items():
-        yield part(name, width)
+    for name, each in seen.apart.items():
+        yield part(name, each.width, dtype=each.dtype)
 
 
 def content(plan: Plan, ledger: Ledger, round: int) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Check
         "segments": segments,
         "seals": state.store.seals(),
         "keeps": _keeps(plan, state),
-        "federation": plan.task.data.keys_sha256 if state.store.widths else None,
+        "federation": plan.task.data.keys_sha256 if state.store.fields else None,
         "layout": plan.layout.to_json(),
         "global_model": plan.task.program.global_model,
         "totals": state.totals.to_json(),
@@ -113,7 +113,7 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
                 "resume with the algorithm, aggregator, transforms and local.buffers that the run was started with, "
                 "or train anew in another run.dir"
             )
-    if state.store.widths and saved.state.get("federation") not in (None, plan.task.data.keys_sha256):
+    if state.store.fields and saved.state.get("federation") not in (None, plan.task.data.keys_sha256):
         raise ConfigError(
             "the checkpoint holds the state of other clients than those of the config, or in another order: "
             "resume with the clients that the run was started with, or train anew in another run.dir"
@@ -125,7 +125,7 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
     device = state.vector.device
     state.kept = {name: t.to(device) for name, t in _with_prefix(saved.tensors, _AGGREGATOR).items()}
     state.transforms = {name: t.to(device) for name, t in _with_prefix(saved.tensors, _TRANSFORMS).items()}
-    if state.store.widths:
+    if state.store.fields:
         rows = _with_prefix(saved.tensors, _CLIENTS)
         state.store.restore(rows, saved.state["segments"], saved.state.get("seals"))
     state.round = saved.round
@@ -175,8 +175,9 @@ def layout_of(saved: Checkpoint) -> Layout:
 
 
 def _keeps(plan: Plan, state: ServerState) -> dict[str, list[str]]:
-    """Return names, and for clients lengths, of what is kept between rounds, in the order in which it lies on disk."""
-    clients = [f"{name}[{width}]" for name, width in state.store.widths.items()]
+    """Return names of what is kept between rounds, in the order of the disk, and for clients lengths and types."""
+    # A checkpoint of before knew float32 alone, and did not say so.
+    clients = [f"{name}{field}".removesuffix(" float32") for name, field in state.store.fields.items()]
     kept = {"server": sorted(state.server.state_dict()), "clients": clients}
     for who, tensors in (("aggregator", state.kept), ("transforms", state.transforms)):
         # Not where it is empty: a fedray without such parts is to read what it could have written.

@@ -20,6 +20,7 @@ from fedray.aggregators.exact import WIDE_LIMIT
 from fedray.algorithms.composition import Composition
 from fedray.core import inject
 from fedray.core.errors import RunFailed, UpdateOutOfRange, listed, one_line
+from fedray.core.fields import Field, floats
 from fedray.core.messages import (
     BUFFERS,
     OPTIMIZER,
@@ -87,12 +88,12 @@ class Job:
     said: Path | None = None
     profile: Profile | None = None
 
-    def state_widths(self) -> dict[str, int]:
-        """Return the length of each vector that a client keeps."""
+    def state_fields(self) -> dict[str, Field]:
+        """Return what is kept of a client under each name."""
         layout = self.task.layout
         fits = 1 + self.task.profile.others
         kept = {} if self.task.moments is None else {OPTIMIZER: self.task.moments.width * fits}
-        return self.algorithm.state(layout) | kept | ({PERSONAL: layout.personal} if layout.personal else {})
+        return self.algorithm.state(layout) | floats(kept | ({PERSONAL: layout.personal} if layout.personal else {}))
 
 
 Item = Block | TestChunk | HoldoutChunk
@@ -122,11 +123,11 @@ class Worker:
         self._models = Models(own, job.algorithm, devices)
         if job.task.data.test is None and not job.task.data.evaluation_sizes.any():
             forget(job.task.model_fn)
-        self.rows = StateRows(job.state_folder, job.state_widths())
+        self.rows = StateRows(job.state_folder, job.state_fields())
         self._widths = job.algorithm.widths(own.layout)
         self._addressed = AddressedRows(job.algorithm.addressed, self.device)
         self._examiner = Examiner(
-            self.job.task, self._models, self.rows, self._addressed, keeps=bool(job.state_widths())
+            self.job.task, self._models, self.rows, self._addressed, keeps=bool(job.state_fields())
         )
         self._accumulator: Accumulator = {}
         self._down = Broadcast(0, {}, 1.0)
@@ -164,8 +165,8 @@ class Worker:
 
     def hold(self) -> HeldRows | None:
         """Leave rows of client state in memory from now on, for a store of the same process; None: there are none."""
-        if self.rows.width:
-            self.rows.held = HeldRows(self.rows.width)
+        if self.rows.size:
+            self.rows.held = HeldRows(self.rows.sizes)
         return self.rows.held
 
     def handle(self, item: Item) -> Report:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from fedray.core.fields import Bytes, Fields, as_bytes
 from fedray.core.messages import Ints, Parts
 from fedray.core.places import Places, joined
 from fedray.rundir import durable
@@ -28,15 +28,15 @@ from fedray.rundir.index import Index
 Seal = tuple[int, str]
 """The number of bytes of a segment that count, and their SHA-256."""
 
-Matrix = NDArray[np.float32]
-
 _COPIED = 1 << 20
 """The bytes of rows that are copied at once."""
 
 _MOST, _LEFT = 2.5, 2.25
 """Rows in segments for each live one: before some are rewritten, and after."""
 
-_SUFFIX = ".f32"
+_SUFFIX, _EARLIER = ".rows", ".f32"
+"""The ends of the names of segments; those of before knew one type."""
+
 _IN_MEMORY = (MEMORY,)
 
 
@@ -45,17 +45,19 @@ class StateRows:
 
     Args:
         folder: the folder of segments, visible to all workers that share the state.
-        widths: length of each named vector; a row is their concatenation, float32, in this order.
+        fields: what is kept under each name; a row is the concatenation of their bytes, in this order.
         held: memory in which new rows may stay; None: they are written to files at once.
 
     Attributes:
-        width: length of a row.
+        sizes: the bytes of each field.
+        size: those of a row.
     """
 
-    def __init__(self, folder: Path, widths: Mapping[str, int], held: HeldRows | None = None) -> None:
+    def __init__(self, folder: Path, fields: Fields, held: HeldRows | None = None) -> None:
         self._folder = folder
-        self._widths = dict(widths)
-        self.width = sum(widths.values())
+        self._fields = dict(fields)
+        self.sizes = [field.nbytes for field in fields.values()]
+        self.size = sum(self.sizes)
         self.held = held
         self._segment = ""
         self._round = -1
@@ -65,45 +67,44 @@ class StateRows:
 
     def read(self, clients: Ints, places: Places, device: torch.device) -> tuple[Parts, Tensor]:
         """Read the state ``[C, k]`` of ``clients``, zero where there is none, and which of them have some, ``[C]``."""
-        if not self._widths:
+        if not self._fields:
             return {}, torch.zeros(len(clients), dtype=torch.bool, device=device)
         if self.held is not None and places.clients is clients and places.segments == _IN_MEMORY:
-            parts = {name: part.to(device) for name, part in self._held_parts(places.number)}
-            return parts, torch.ones(len(clients), dtype=torch.bool, device=device)
+            found = self._empty(len(clients))
+            self.held.read(places.number, found)
+            return self._parts(found, device), torch.ones(len(clients), dtype=torch.bool, device=device)
         at = places.at(clients)
-        known, found = at >= 0, [np.empty((len(clients), width), dtype=np.float32) for width in self._widths.values()]
+        known, found = at >= 0, self._empty(len(clients))
         every = bool(known.all())
         into = self._remember(found, places, at, every)
         if not every:
             for part in found:
-                part[~known] = 0.0
+                part[~known] = 0
         if len(into):
             into = into[np.argsort(places.segment[at[into]], kind="stable")]
             self._fill(found, places, at[into], into, np.ones_like(into))
-        parts = {name: torch.from_numpy(part).to(device) for name, part in zip(self._widths, found, strict=True)}
-        return parts, torch.from_numpy(known).to(device)
+        return self._parts(found, device), torch.from_numpy(known).to(device)
 
-    def _held_parts(self, numbers: Ints) -> Iterator[tuple[str, Tensor]]:
-        """Yield the parts of rows that memory has, each ``[n, k]``."""
-        assert self.held is not None
-        start = 0
-        for name, width in self._widths.items():
-            part = torch.empty(len(numbers), width)
-            self.held.read(numbers, slice(start, start + width), part)
-            start += width
-            yield name, part
+    def _empty(self, rows: int) -> list[Bytes]:
+        """Return room for the fields of so many rows, not by torch, which fills it where it is to be deterministic."""
+        return [np.empty((rows, size), dtype=np.uint8) for size in self.sizes]
 
-    def whole(self, places: Places) -> Matrix:
-        """Return whole rows ``[n, sum of widths]``; what lies side by side is read at once."""
-        found = np.empty((len(places), self.width), dtype=np.float32)
-        into = self._remember([found], places, np.arange(len(places)), True)
+    def _parts(self, found: Sequence[Bytes], device: torch.device) -> Parts:
+        fields = zip(self._fields.items(), found, strict=True)
+        return {name: field.tensor(part).to(device) for (name, field), part in fields}
+
+    def whole(self, places: Places) -> list[Bytes]:
+        """Return the fields of rows, each ``[n, its bytes]``; what lies side by side is read at once."""
+        found = np.empty((len(places), self.size), dtype=np.uint8)
+        fields = np.split(found, np.cumsum(self.sizes)[:-1], axis=1)
+        into = self._remember(fields, places, np.arange(len(places)), True)
         if len(into):
             apart = (np.diff(places.segment[into]) != 0) | (np.diff(places.number[into]) != 1) | (np.diff(into) != 1)
             first = np.flatnonzero(np.concatenate([[True], apart]))
             self._fill([found], places, into[first], into[first], np.diff(first, append=len(into)))
-        return found
+        return fields
 
-    def _remember(self, found: Sequence[Matrix], places: Places, which: Ints, every: bool) -> Ints:
+    def _remember(self, found: Sequence[Bytes], places: Places, which: Ints, every: bool) -> Ints:
         """Copy what memory has of the rows at places ``[n]`` (-1: none), and return those of the n that files have.
 
         Rows of ``found`` that it does not have are left with any values.  ``every``: all n have a place.
@@ -114,18 +115,15 @@ class StateRows:
         if not inside:
             here = (which >= 0) & (places.segment[which] == places.segments.index(MEMORY))
             number = np.where(here, number, 0)
-        start = 0
-        for part in found:
-            self.held.read(number, slice(start, start + part.shape[1]), torch.from_numpy(part))
-            start += part.shape[1]
+        self.held.read(number, found)
         return which[:0] if inside else np.flatnonzero((which >= 0) & ~here)
 
-    def _fill(self, found: Sequence[Matrix], places: Places, which: Ints, into: Ints, counts: Ints) -> None:
+    def _fill(self, found: Sequence[Bytes], places: Places, which: Ints, into: Ints, counts: Ints) -> None:
         """Read runs ``[n]``: from the place ``which`` so many rows on, into the parts of the rows from ``into`` on."""
         runs = places.segment[which].tolist(), places.number[which].tolist(), into.tolist(), counts.tolist()
         # A cohort has many short rows: what is done for each of them counts.
-        parts = [(part.reshape(-1).data.cast("B"), 4 * part.shape[1]) for part in found]
-        size, read, file, last = self.width * 4, os.preadv, -1, -1
+        parts = [(part.reshape(-1).data, part.shape[1]) for part in found]
+        size, read, file, last = self.size, os.preadv, -1, -1
         for segment, number, row, count in zip(*runs, strict=True):
             if segment != last:
                 file, last = self._file(places.segments[segment]), segment
@@ -145,19 +143,19 @@ class StateRows:
 
     def write(self, round: int, clients: Ints, state: Parts) -> Places:
         """Append the state ``[C, k]`` of ``clients``, and return the places of their rows."""
-        parts = [state[name] for name in self._widths]
-        whole = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-        return self.append(round, clients, whole.detach().cpu().numpy())
+        fields = self._fields.items()
+        return self.append(round, clients, [as_bytes(state[name].to(field.dtype)) for name, field in fields])
 
-    def append(self, round: int, clients: Ints, matrix: Matrix) -> Places:
-        """Append whole rows ``[C, sum of widths]``, and return their places."""
+    def append(self, round: int, clients: Ints, fields: Sequence[Bytes]) -> Places:
+        """Append rows, whose fields are ``[C, bytes]`` each, and return their places."""
         if round != self._round:
             self._forget()
             self._round, self._written = round, 0
             self._segment = f"{round:08d}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
-        if self.held is not None and (numbers := self.held.put(matrix)) is not None:
+        if self.held is not None and (numbers := self.held.put(fields)) is not None:
             return Places(clients, _IN_MEMORY, np.zeros_like(clients), numbers)
-        data, place = np.ascontiguousarray(matrix).reshape(-1).data.cast("B"), self._written * self.width * 4
+        whole = np.ascontiguousarray(fields[0]) if len(fields) == 1 else np.concatenate(fields, axis=1)
+        data, place = whole.reshape(-1).data, self._written * self.size
         # Closed each time: over NFS another node, and the driver that seals it, sees what was written before a close.
         file = os.open(f"{self._folder}/{self._segment}", os.O_WRONLY | os.O_CREAT, 0o666)
         try:
@@ -187,16 +185,17 @@ class ClientStore:
 
     Args:
         folder: the folder of segments; made if missing.
-        widths: length of each named vector.
+        fields: what is kept under each name.
         held: the memory in which workers of this process leave rows; None: all are in files.
 
     Attributes:
         kept: segments that stay although the index may not refer to them: kept checkpoints do.
     """
 
-    def __init__(self, folder: Path, widths: Mapping[str, int], held: HeldRows | None = None) -> None:
+    def __init__(self, folder: Path, fields: Fields, held: HeldRows | None = None) -> None:
         self.folder = folder
-        self.widths = dict(widths)
+        self.fields = dict(fields)
+        self._size = sum(field.nbytes for field in fields.values())
         self.held = held
         self._index = Index()
         self.kept: frozenset[str] = frozenset()
@@ -205,7 +204,7 @@ class ClientStore:
         self._condemned: set[str] = set()
         self._round = 0
         self._bare = False  # the folder has been seen without a file
-        if widths:
+        if fields:
             folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -270,7 +269,7 @@ class ClientStore:
         known, self._seals = self._seals, {}
         ends = self._ends if self.held is None else self._ends | self.held.files
         for name in sorted(self._in_files().segments):
-            size = 4 * sum(self.widths.values()) * ends[name]
+            size = self._size * ends[name]
             self._seals[name] = known[name] if name in known else (size, _sha256(self.folder / name, size))
         return self._seals
 
@@ -300,13 +299,13 @@ class ClientStore:
 
     def _write_held(self) -> None:
         """Write those rows of memory that no file has, and those of files that have few of the others, into a file."""
-        if self.held is None or not self.widths:
+        if self.held is None or not self.fields:
             return
         inside = self._index.within([MEMORY] if MEMORY in self._index.live else [])
         self.held.forget(inside.number, _MOST, _LEFT)
         rows = self.held.unwritten(inside.number)
-        new, first = StateRows(self.folder, self.widths), 0
-        memory = StateRows(self.folder, self.widths, self.held)
+        new, first = StateRows(self.folder, self.fields), 0
+        memory = StateRows(self.folder, self.fields, self.held)
         for some in np.split(rows, range(self._at_once, len(rows), self._at_once)):
             if len(some):
                 there = Places(some, _IN_MEMORY, np.zeros_like(some), some)
@@ -317,7 +316,7 @@ class ClientStore:
     @property
     def _at_once(self) -> int:
         """The number of rows that are copied at once."""
-        return max(1, _COPIED // (4 * sum(self.widths.values())))
+        return max(1, _COPIED // self._size)
 
     def compact(self, round: int) -> None:
         """Rewrite live rows once more than ``_MOST`` times as many are stored, until ``_LEFT`` times as many are.
@@ -336,7 +335,7 @@ class ClientStore:
                 break
             emptiest.append(name)
             stored -= ends[name] - live[name]
-        rows, moved = StateRows(self.folder, self.widths, self.held), self._index.within(emptiest)
+        rows, moved = StateRows(self.folder, self.fields, self.held), self._index.within(emptiest)
         for start in range(0, len(moved), self._at_once):
             some = moved.only(moved.clients[start : start + self._at_once])
             self.commit(rows.append(round, some.clients, rows.whole(some)))
@@ -355,7 +354,7 @@ class ClientStore:
             if self._bare and needed == {MEMORY}:
                 return
         with os.scandir(self.folder) as found:
-            files = {entry.name for entry in found if entry.name.endswith(_SUFFIX)}
+            files = {entry.name for entry in found if entry.name.endswith((_SUFFIX, _EARLIER))}
         unneeded = files - needed
         for name in unneeded & self._condemned:
             (self.folder / name).unlink(missing_ok=True)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
+from fedray.core.fields import Bytes
 from fedray.core.messages import Ints
 
 MEMORY = "memory"
@@ -25,30 +24,29 @@ class HeldRows:
     cohorts; nothing is rewritten.  A checkpoint writes those that no file has, and notes which file has them.  Threads
     may read while others write, as a place is given again only at the second call of :meth:`tidy` that finds it free.
 
-    >>> held = HeldRows(width=2, limit=24)  # three rows
-    >>> first = held.put(np.array([[1, 2], [3, 4]], dtype=np.float32))
-    >>> first, held.put(np.ones((2, 2), dtype=np.float32))
+    >>> held = HeldRows([2], limit=6)  # three rows
+    >>> first = held.put([np.array([[1, 2], [3, 4]], dtype=np.uint8)])
+    >>> first, held.put([np.ones((2, 2), dtype=np.uint8)])
     (array([0, 1]), None)
     >>> held.accept(first, replaced=first[:0])
-    >>> held.accept(held.put(np.ones((1, 2), dtype=np.float32)), replaced=first[:1])
+    >>> held.accept(held.put([np.ones((1, 2), dtype=np.uint8)]), replaced=first[:1])
     >>> for _ in range(2):
     ...     held.tidy()
-    >>> held.put(np.ones((1, 2), dtype=np.float32))
+    >>> held.put([np.ones((1, 2), dtype=np.uint8)])
     array([0])
 
     Args:
-        width: length of a row.
+        sizes: the bytes of each field of a row.
         limit: the most bytes of all rows; only those that are in use take memory.
 
     Attributes:
         files: the files that have rows of this memory, with the number of rows that were written to each.
     """
 
-    def __init__(self, width: int, limit: int = LIMIT) -> None:
-        most = limit // (4 * width)
+    def __init__(self, sizes: Sequence[int], limit: int = LIMIT) -> None:
+        self._most = most = limit // sum(sizes)
         # Not by torch, which fills new memory where it is to be deterministic.
-        self._matrix: NDArray[np.float32] = np.empty((most, width), dtype=np.float32)
-        self._rows = torch.from_numpy(self._matrix)
+        self._fields: list[Bytes] = [np.empty((most, size), dtype=np.uint8) for size in sizes]
         self._used = 0  # the places behind were never given
         self._free = np.zeros(0, dtype=np.int64)
         self._accepted = np.zeros(most, dtype=np.bool_)
@@ -59,21 +57,22 @@ class HeldRows:
         self._lock = threading.Lock()
         self.files: dict[str, int] = {}
 
-    def put(self, rows: NDArray[np.float32]) -> Ints | None:
-        """Take a copy of rows ``[n, width]``, and return their places ``[n]``; None: there is no room for them."""
+    def put(self, rows: Sequence[Bytes]) -> Ints | None:
+        """Take a copy of rows, whose fields are ``[n, bytes]`` each, and return their places ``[n]``; None: no room."""
         with self._lock:
-            fresh = max(0, len(rows) - len(self._free))
-            if self._used + fresh > len(self._matrix):
+            fresh = max(0, len(rows[0]) - len(self._free))
+            if self._used + fresh > self._most:
                 return None
             # Those that were given back last may be in the cache.
-            kept = len(self._free) - len(rows) + fresh
+            kept = len(self._free) - len(rows[0]) + fresh
             places, self._free = self._free[kept:], self._free[:kept]
             if fresh:
                 places = np.concatenate([places, np.arange(self._used, self._used + fresh)])
                 self._used += fresh
             self._new[0].append(places)
             self._file[places] = 0
-        self._matrix[places] = rows
+        for field, given in zip(self._fields, rows, strict=True):
+            field[places] = given
         return places
 
     def accept(self, places: Ints, replaced: Ints) -> None:
@@ -91,13 +90,10 @@ class HeldRows:
             self._free = np.concatenate([self._free, gone])
             self._new, self._old = ([], self._new[0]), ([], self._old[0])
 
-    def read(self, places: Ints, columns: slice, out: Tensor) -> None:
-        """Copy some columns of the rows at places ``[n]`` into ``out`` ``[n, k]``."""
-        if out.shape[1] == self._matrix.shape[1]:
-            # A call of numpy costs less; the places are there, so that nothing is clipped.
-            np.take(self._matrix, places, axis=0, out=out.numpy(), mode="clip")
-        else:
-            torch.index_select(self._rows[:, columns], 0, torch.from_numpy(places), out=out)
+    def read(self, places: Ints, out: Sequence[Bytes]) -> None:
+        """Copy the rows at places ``[n]`` into ``out``, their fields ``[n, bytes]``."""
+        for field, found in zip(self._fields, out, strict=True):
+            np.take(field, places, axis=0, out=found, mode="clip")  # all are there: "raise" would copy twice
 
     # Files
 

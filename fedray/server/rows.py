@@ -92,7 +92,7 @@ class StoredRows(SentRows):
 
     def __init__(self, store: ClientStore, device: torch.device) -> None:
         self._store, self._device = store, device
-        self._rows = StateRows(store.folder, store.widths, store.held)
+        self._rows = StateRows(store.folder, store.fields, store.held)
 
     @property
     def clients(self) -> Ints:

@@ -221,9 +221,9 @@ def _tested(plan: Plan, folder: RunFolder) -> Iterator[tuple[int, dict[str, floa
     module = last_of(plan.task.model_fn)
     vector = plan.layout.pack(dict(module.state_dict()))
     job = Job(plan.task, plan.algorithm, folder.state)
-    state = first_state(plan, vector.clone(), ClientStore(folder.state, job.state_widths()))
+    state = first_state(plan, vector.clone(), ClientStore(folder.state, job.state_fields()))
     restore(plan, state, saved)
-    rows = StateRows(folder.state, job.state_widths())
+    rows = StateRows(folder.state, job.state_fields())
     try:
         for client in range(len(data)):
             one = np.array([client])

@@ -15,6 +15,7 @@ from fedray.algorithms.base import Algorithm
 from fedray.algorithms.composition import Composition, compose
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
+from fedray.core.fields import Field
 from fedray.core.layout import Layout
 from fedray.core.messages import Aggregate
 from fedray.core.regions import Regions
@@ -148,11 +149,11 @@ def test_what_travels_and_what_stays() -> None:
     layout = Layout.of(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)))
     trained, everything = layout.trained, layout.size
     assert (trained, everything) == (12, 17)
-    scaffold = made(Scaffold(), [TopK(0.1)]).tried(Profile({"control": trained}, {"control": trained}))
+    scaffold = made(Scaffold(), [TopK(0.1)]).tried(Profile({"control": trained}, {"control": Field(trained)}))
     rest = everything - trained
     assert scaffold.sends(layout) == {"delta": trained, "buffers": rest, "control": trained}
     assert scaffold.widths(layout) == {**scaffold.sends(layout), "buffers.coarse": rest}
-    assert scaffold.state(layout) == {"control": trained, "transforms[0].residual": layout.shared}
+    assert scaffold.state(layout) == {"control": Field(trained), "transforms[0].residual": Field(layout.shared)}
     assert scaffold.upload(layout) == 8 * 2 + 4 * rest + 4 * trained
     assert made(FedAvg()).upload(layout) == 4 * everything
     for args in (replace(ARGS, buffers="keep"), replace(ARGS, buffers="local")):

@@ -49,7 +49,7 @@ def test_scaffold_with_one_local_step_and_everyone_is_fedsgd(stack: Stack, tmp_p
 def test_the_servers_control_variate_is_the_mean_of_all_clients_own(sampler: Sampler, tmp_path: Path) -> None:
     run = federation(class_problem(), tmp_path, Scaffold(), sampler=sampler, rounds=5)
     run.run()
-    rows = StateRows(tmp_path, run.job.state_widths())
+    rows = StateRows(tmp_path, run.job.state_fields())
     everyone = np.arange(6)
     own, known = rows.read(everyone, run.state.store.of(everyone), torch.device("cpu"))
     rows.close()

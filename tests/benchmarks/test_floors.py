@@ -35,7 +35,7 @@ def test_a_loop_by_hand_sends_what_the_engine_sends(name: str) -> None:
     BLOCKS[name](floor)
 
     down = {"model": floor.start} | ({"control": torch.zeros_like(floor.start)} if name == "SCAFFOLD" else {})
-    new = {name: torch.zeros(5, width) for name, width in task.profile.keeps.items()}
+    new = {name: torch.zeros(5, field.width) for name, field in task.profile.keeps.items()}
     new |= {PERSONAL: torch.zeros(5, task.layout.personal)} if task.layout.personal else {}
     nobody = torch.zeros(5, dtype=torch.bool)
     update = Trainer(task, [torch.device("cpu")]).train(clients, Broadcast(1, down, 1.0), new, known=nobody)

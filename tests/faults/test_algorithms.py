@@ -40,6 +40,7 @@ from tests.faults.nights import all_present, go
 from tests.faults.nodes import Nodes, fault
 from tests.helpers import remembered
 from tests.laws.parts import ALGORITHMS, every
+from tests.laws.typed import Typed
 from tests.laws.usual import PIECES, ROUNDS, usual
 
 pytestmark = pytest.mark.slow
@@ -63,6 +64,7 @@ OF_EACH_KIND: list[Algorithm] = [
     FedAMP(alpha=1.0),
     HeteroFL(),
     FedExLoRA(),
+    Typed(),
 ]
 
 

@@ -45,7 +45,7 @@ def block(task: LocalTask) -> BlockUpdate:
     told |= {
         name: 0.1 * torch.randn(len(SIZES), width, generator=draw) for name, width in task.addressed.items()
     }  # rows
-    widths = dict(task.profile.keeps)
+    widths = {name: field.width for name, field in task.profile.keeps.items()}
     widths |= {PERSONAL: task.layout.personal} if task.layout.personal else {}
     kept = {name: 0.1 * torch.randn(len(SIZES), width, generator=draw) for name, width in widths.items()}
     model = task.layout.pack(dict(task.model_fn().state_dict()))

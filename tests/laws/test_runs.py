@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from fedray import optim
 from fedray.aggregators import Aggregator, Mean, MultiKrum
@@ -21,7 +22,9 @@ from fedray.algorithms.variants import check_variants
 from fedray.attacks import Attack
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError, RunFailed
+from fedray.core.fields import as_bytes
 from fedray.core.record import VIEWS
+from fedray.local.stacking import Stack
 from fedray.local.views import serves
 from fedray.sampling import Sampler, Uniform
 from fedray.server import ServerOptimizer
@@ -29,6 +32,7 @@ from fedray.transforms import TopK, Transform
 from tests.cluster.work.within import Deaths, workers_within
 from tests.helpers import Federation, class_problem, federation, local_task, relative, remembered
 from tests.laws.parts import AGGREGATORS, ALGORITHMS, ATTACKS, SAMPLERS, SERVERS, TRANSFORMS, every
+from tests.laws.typed import NAMES, Typed, after, first
 from tests.laws.usual import PIECES, ROUNDS, Runs, told, usual
 
 PROBLEM = class_problem((7, 3, 12, 9, 1, 5, 8), test=20)
@@ -59,7 +63,7 @@ def resumes(folder: Path, *args: Any, **options: Any) -> Federation:
     return whole
 
 
-@every("algorithm", ALGORITHMS)
+@every("algorithm", [*ALGORITHMS, Typed()])
 def test_workers_deaths_and_a_resume_do_not_show(
     algorithm: Algorithm, ran: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +95,24 @@ def test_workers_deaths_and_a_resume_do_not_show(
         assert sum(record.usage.get("retries", 0) for record in records) >= died
     found = {"model": three.vector, **remembered(three)}
     assert {name for name, part in found.items() if not torch.equal(part, whole.kept[name])} == set()
+
+
+@pytest.mark.parametrize("stack", [2, "off"], ids=["stacked", "alone"])
+def test_what_clients_keep_has_the_bits_of_its_type(stack: Stack, ran: Runs) -> None:
+    """Those of a loop over rounds and clients, and zeros of who has never taken part."""
+    whole = ran(Typed(), stack)
+    plan, kept = whole.run.plan, dict[tuple[str, int], Tensor]()
+    for number in range(1, ROUNDS + 1):
+        for client in plan.cohort(number).tolist():
+            for name, dtype in NAMES.items():
+                had = kept.get((name, client), first(dtype)[None])
+                kept[name, client] = after(had, torch.tensor([plan.task.data.sizes[client]]), number)
+    for name, dtype in NAMES.items():
+        rows = [kept.get((name, client), torch.zeros(1, 3, dtype=dtype)) for client in range(len(plan.task.data))]
+        assert whole.kept[name].dtype == dtype
+        assert (as_bytes(whole.kept[name]) == as_bytes(torch.cat(rows))).all(), name
+    assert torch.equal(whole.kept["sent.count"], whole.kept["int64"])
+    assert torch.equal(whole.kept["sent.mask"], whole.kept["bool"])
 
 
 def beside(algorithm: Algorithm) -> list[list[Transform]]:

@@ -173,7 +173,7 @@ def test_local_buffers_survive_rounds_in_which_a_client_is_away(tmp_path: Path) 
     count = next(e for e in layout.integers if e.name.endswith("num_batches_tracked"))
     rounds = [run.plan.cohort(r).tolist() for r in range(1, 7)]
     clients = sorted({client for cohort in rounds for client in cohort})
-    rows = StateRows(tmp_path, run.job.state_widths())
+    rows = StateRows(tmp_path, run.job.state_fields())
     for client in clients:
         state, known = rows.read(torch.tensor([client]).numpy(), run.state.store.rows, torch.device("cpu"))
         assert known.tolist() == [True]

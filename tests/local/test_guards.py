@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fedray.core.fields import Field
 from fedray.local.guards import check_in_place, check_rows, check_slots, check_state, read_only
 
 MODELS = torch.zeros(2, 5)
@@ -48,16 +49,20 @@ def test_what_the_server_sent_is_read_only_and_so_are_its_views() -> None:
         ({}, r"c\.state\['own'\]: the program has deleted it$"),
         ({"own": torch.zeros(3)}, r"\[2, 3\]; this one is \[3\]$"),
         ({"own": torch.zeros(1, 3)}, r"\[2, 3\]; this one is \[1, 3\]$"),
+        (
+            {"own": torch.zeros(2, 3).long()},
+            r"^c\.state\['own'\] is torch.int64, and initial_state has it as ",
+        ),
     ],
 )
 def test_clients_keep_what_they_had(kept: dict[str, Tensor], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        check_state(kept, {"own": 3}, MODELS)
+        check_state(kept, {"own": Field(3)}, MODELS)
 
 
 def test_what_is_kept_is_no_view_of_the_models() -> None:
     own, view = torch.zeros(2, 3), MODELS[:, :3]
-    kept = check_state({"own": own, "view": view}, {"own": 3, "view": 3}, MODELS)
+    kept = check_state({"own": own, "view": view}, {"own": Field(3), "view": Field(3)}, MODELS)
     assert kept["own"] is own
     assert kept["view"].data_ptr() != MODELS.data_ptr()
 

@@ -186,7 +186,8 @@ def test_programs_that_take_the_plain_gradient_have_it(program: Algorithm) -> No
     private = local_task(PROBLEM, args=args, stack=4, program=program, private=PLAIN)
     order = [2, 3, 0, 1]
     draw = torch.Generator().manual_seed(2)
-    widths = {**plain.profile.keeps, **({PERSONAL: plain.layout.size - plain.layout.shared} if at_home(plain) else {})}
+    kept = {name: field.width for name, field in plain.profile.keeps.items()}
+    widths = {**kept, **({PERSONAL: plain.layout.size - plain.layout.shared} if at_home(plain) else {})}
     state = {name: 0.1 * torch.randn(4, width, generator=draw) for name, width in widths.items()}
     model = plain.layout.pack(dict(plain.model_fn().state_dict()))
     heard = {name: 0.1 * torch.randn(width, generator=draw) for name, width in plain.receives.items()}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fedray.algorithms.base import Algorithm
 from fedray.core.errors import ConfigError, RunFailed
+from fedray.core.fields import Field
 from fedray.local.clients import Clients
 from fedray.local.program import Profile
 from fedray.local.step import Step
@@ -133,7 +134,17 @@ WRONG_ANYWHERE: dict[str, tuple[Program, bool, str]] = {
     ),
     "a state that nobody has": (keeps("owm", lambda c: c.params), True, r"c.state\['owm'\]: nobody has it; .* own;"),
     "a state of another width": (keeps("own", lambda c: c.params[:, :2]), True, r"\[1, 83\]; this one is \[1, 2\]"),
+    "a state of another type": (
+        keeps("own", lambda c: c.params.double()),
+        True,
+        r"c.state\['own'\] is torch.float64, and initial_state has it as torch.float32: say one type in both",
+    ),
     "a state for all": (keeps("own", lambda c: c.params.mean(0)), True, r"\[1, 83\]; this one is \[83\]"),
+    "a row of no type": (
+        lambda c: c.send("own", c.params + 0j, apart=True),
+        False,
+        r"send\('own'\) is complex64; what is kept is float64, .*, uint8 or bool",
+    ),
     "a part for all": (lambda c: c.send("size", c.sizes.mean()), False, r"\[1, k\] or \[1\]; this one is \[\];"),
 }
 
@@ -308,8 +319,8 @@ class Wide(Algorithm):
 @pytest.mark.parametrize("stack", [3, "off"], ids=["stacked", "alone"])
 def test_widths_are_seen(stack: Any, tmp_path: Path) -> None:
     run = federation(class_problem(), tmp_path, Wide(), stack=stack)
-    assert run.plan.task.profile == Profile({"pair": 2, "size": 1}, {"rounds": 1, "table": 5})
-    assert list(run.job.state_widths()) == ["rounds", "table"]
+    assert run.plan.task.profile == Profile({"pair": 2, "size": 1}, {"rounds": Field(1), "table": Field(5)})
+    assert list(run.job.state_fields()) == ["rounds", "table"]
     run.run()
     kept, sizes = remembered(run), torch.from_numpy(run.plan.task.data.sizes).float()
     assert torch.equal(kept["rounds"], torch.full((len(sizes), 1), 3.0))

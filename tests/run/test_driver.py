@@ -105,10 +105,10 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_in_one_process_client_state_is_in_files_once_a_checkpoint_needs_it(tmp_path: Path, quiet: Path) -> None:
     folder = tmp_path / "run"
     records = run_in(folder, every=4).records(InlineExecutor)
-    seen = [len(list((folder / "state").glob("*.f32"))) for _ in itertools.islice(records, 3)]
+    seen = [len(list((folder / "state").glob("*.rows"))) for _ in itertools.islice(records, 3)]
     assert seen == [0, 0, 0]
     list(records)
-    assert list((folder / "state").glob("*.f32"))
+    assert list((folder / "state").glob("*.rows"))
     assert hashes(folder) == hashes(quiet)
 
 

@@ -219,7 +219,7 @@ def test_a_dropped_client_keeps_its_old_state(tmp_path: Path) -> None:
     records = run.run(2)
     assert records[-1].clients["failed"] == 1
     assert run.state.store.rows[2] == before
-    rows = StateRows(tmp_path, run.job.state_widths())
+    rows = StateRows(tmp_path, run.job.state_fields())
     assert rows.read(np.array([2]), run.state.store.rows, torch.device("cpu"))[1].tolist() == [True]
     rows.close()
 
@@ -235,7 +235,7 @@ def test_client_state_does_not_grow_without_bound_between_checkpoints(tmp_path: 
     run = federation(class_problem(), tmp_path / "a", Scaffold(), sampler=Uniform(clients=3), rounds=40)
     run.executor = Watching
     run.run()
-    live = 4 * sum(run.job.state_widths().values()) * 6
+    live = sum(field.nbytes for field in run.job.state_fields().values()) * 6
     assert len(run.state.store.rows) == 6
     assert max(sizes) <= 5 * live
     other = federation(class_problem(), tmp_path / "b", Scaffold(), sampler=Uniform(clients=3), rounds=40)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from fedray.aggregators import Aggregator, CenteredClip, Mean
 from fedray.algorithms import FedAvg, FedAvgM, Scaffold
@@ -14,6 +15,7 @@ from fedray.algorithms.base import Algorithm
 from fedray.config.registry import name_of
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
+from fedray.local.clients import Clients
 from fedray.run.snapshot import layout_of, restore, snapshot
 from tests.helpers import class_problem, federation
 
@@ -54,6 +56,29 @@ def test_another_model_algorithm_or_number_of_rounds_is_refused(tmp_path: Path) 
         restore(centred.plan, centred.state, saved)
     with pytest.raises(ConfigError, match=r"has kept delta\[83\] for the aggregator, the config wants nothing"):
         restore(run.plan, run.state, snapshot(centred.plan, centred.state, {}))
+
+
+@dataclass(frozen=True)
+class Counts(Algorithm):
+    integers: bool = False
+
+    def initial_state(self, c: Clients) -> dict[str, Tensor]:
+        return {"rounds": torch.zeros(1, dtype=torch.int64 if self.integers else torch.float32)}
+
+    def client(self, c: Clients) -> None:
+        c.state["rounds"] += 1
+
+
+def test_client_state_of_another_type_is_refused_and_that_of_before_was_float32(tmp_path: Path) -> None:
+    runs = [federation(class_problem(), tmp_path / str(integers), Counts(integers)) for integers in (False, True)]
+    saved = []
+    for run in runs:
+        run.run()
+        saved.append(snapshot(run.plan, run.state, {}))
+    assert [each.state["keeps"]["clients"] for each in saved] == [["rounds[1]"], ["rounds[1] int64"]]
+    words = r"has kept rounds\[1\] for the clients, the config wants rounds\[1\] int64\n"
+    with pytest.raises(ConfigError, match=words):
+        restore(runs[1].plan, runs[1].state, saved[0])
 
 
 def test_a_checkpoint_names_its_tensors_for_whoever_has_no_plan(tmp_path: Path) -> None:

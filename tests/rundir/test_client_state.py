@@ -12,12 +12,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fedray.core.fields import DTYPES, Bytes, Field, as_bytes
 from fedray.core.places import Places
 from fedray.rundir import client_state
 from fedray.rundir.client_state import ClientStore, StateRows, damage
 from fedray.rundir.held_rows import HeldRows
 
-WIDTHS = {"control": 3, "residual": 2}
+FIELDS = {"control": Field(3), "residual": Field(2)}
 CPU = torch.device("cpu")
 MEMORY = st.sampled_from([None, 60, 400])
 """Bytes for rows of 20: none, for three rows, and for twenty."""
@@ -34,12 +35,12 @@ def ids(*clients: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 
 
 def held_rows(memory: int | None) -> HeldRows | None:
-    return None if memory is None else HeldRows(sum(WIDTHS.values()), memory)
+    return None if memory is None else HeldRows([12, 8], memory)
 
 
 def held(store: ClientStore, *clients: int) -> list[float]:
     """The value that each client's row is filled with; 0 for a newcomer."""
-    rows = StateRows(store.folder, store.widths, store.held)
+    rows = StateRows(store.folder, store.fields, store.held)
     parts, known = rows.read(ids(*clients), store.of(ids(*clients)), CPU)
     rows.close()
     assert parts["control"].shape == (len(clients), 3)
@@ -49,7 +50,7 @@ def held(store: ClientStore, *clients: int) -> list[float]:
 
 
 def written(store: ClientStore, round: int, values: dict[int, float]) -> Places:
-    rows = StateRows(store.folder, store.widths, store.held)
+    rows = StateRows(store.folder, store.fields, store.held)
     places = rows.write(round, ids(*values), state(*values.values()))
     rows.close()
     return places
@@ -61,7 +62,7 @@ def commit(store: ClientStore, round: int, values: dict[int, float]) -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> ClientStore:
-    return ClientStore(tmp_path / "state", WIDTHS)
+    return ClientStore(tmp_path / "state", FIELDS)
 
 
 def test_newcomers_have_zeros(store: ClientStore) -> None:
@@ -78,7 +79,7 @@ def test_what_is_committed_is_read_back_in_any_order(store: ClientStore) -> None
 
 def test_a_block_that_is_repeated_leaves_the_old_state_until_one_of_its_results_is_accepted(store: ClientStore) -> None:
     commit(store, 1, {1: 1.0, 2: 2.0})
-    rows = StateRows(store.folder, WIDTHS)
+    rows = StateRows(store.folder, FIELDS)
     lost = rows.write(2, ids(1, 2), state(10.0, 20.0))
     assert held(store, 1, 2) == [1.0, 2.0]
     again = rows.write(2, ids(1, 2), state(11.0, 21.0))
@@ -91,7 +92,7 @@ def test_a_block_that_is_repeated_leaves_the_old_state_until_one_of_its_results_
 
 
 def test_a_worker_reads_what_it_wrote_and_writes_a_segment_a_round(store: ClientStore) -> None:
-    rows = StateRows(store.folder, WIDTHS)
+    rows = StateRows(store.folder, FIELDS)
     for round in (1, 2, 3):
         for client in (1, 2):
             store.commit(rows.write(round, ids(client), state(10.0 * round + client)))
@@ -110,7 +111,7 @@ def test_many_segments_are_read_with_few_files_open(store: ClientStore) -> None:
 
 
 def test_files_that_a_round_did_not_ask_for_are_closed_in_the_next(store: ClientStore) -> None:
-    rows = StateRows(store.folder, store.widths)
+    rows = StateRows(store.folder, store.fields)
     for client in range(3):
         commit(store, client, {client: float(client)})
     for round, asked in ((3, (0, 1)), (4, (1,)), (5, ())):
@@ -129,7 +130,7 @@ def test_the_index_is_restored_by_another_store(store: ClientStore, tmp_path: Pa
     commit(store, 2, {2: 4.5, 8: 5.5})
     columns, segments = store.index()
     assert all(column.dtype == torch.int64 for column in columns.values())
-    other = ClientStore(store.folder, WIDTHS)
+    other = ClientStore(store.folder, FIELDS)
     other.restore(columns, segments)
     assert other.rows == store.rows
     assert held(other, 2, 5, 8) == [4.5, 1.5, 5.5]
@@ -150,7 +151,7 @@ def test_a_segment_that_is_gone_is_named(store: ClientStore) -> None:
     columns, segments = store.index()
     (store.folder / segments[0]).unlink()
     with pytest.raises(FileNotFoundError, match=segments[0]):
-        ClientStore(store.folder, WIDTHS).restore(columns, segments)
+        ClientStore(store.folder, FIELDS).restore(columns, segments)
 
 
 @pytest.mark.parametrize("cut", [1, 4, 20, 21])
@@ -159,14 +160,14 @@ def test_a_torn_segment_is_an_error_not_a_wrong_value(store: ClientStore, cut: i
     _, segments = store.index()
     path = store.folder / segments[0]
     path.write_bytes(path.read_bytes()[:-cut])
-    rows = StateRows(store.folder, WIDTHS)
+    rows = StateRows(store.folder, FIELDS)
     with pytest.raises(OSError, match=rf"{segments[0]} row 1 is cut short: {max(0, 20 - cut)} of 20 bytes"):
         rows.read(ids(2), store.of(ids(2)), CPU)
     rows.close()
 
 
 def test_a_seal_notices_every_byte_that_counts_and_no_other(store: ClientStore) -> None:
-    rows = StateRows(store.folder, WIDTHS)
+    rows = StateRows(store.folder, FIELDS)
     places = rows.write(1, ids(1, 2, 3), state(1.0, 2.0, 3.0))
     rows.close()
     places = places.only(ids(1, 2))  # lost on the way, and never committed
@@ -193,7 +194,7 @@ def test_a_seal_notices_every_byte_that_counts_and_no_other(store: ClientStore) 
 def test_a_segment_is_sealed_once(store: ClientStore, monkeypatch: pytest.MonkeyPatch) -> None:
     commit(store, 1, {1: 1.0, 2: 2.0})
     first, index = store.seals(), store.index()
-    other = ClientStore(store.folder, WIDTHS)
+    other = ClientStore(store.folder, FIELDS)
     other.restore(*index, first)
     monkeypatch.setattr("fedray.rundir.client_state._sha256", lambda path, size: f"{size} of {path.name}")
     for one in (store, other):
@@ -205,7 +206,7 @@ def test_a_segment_is_sealed_once(store: ClientStore, monkeypatch: pytest.Monkey
 
 
 def test_a_write_that_fails_halfway_shifts_no_rows(store: ClientStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = StateRows(store.folder, WIDTHS)
+    rows = StateRows(store.folder, FIELDS)
     write = os.pwrite
 
     def full(file: int, data: memoryview, place: int) -> int:
@@ -240,7 +241,7 @@ def test_compaction_copies_a_small_part_of_what_is_written_and_little_of_what_is
 ) -> None:
     copied, whole = 0, StateRows.whole
 
-    def counted(self: StateRows, places: Places) -> client_state.Matrix:
+    def counted(self: StateRows, places: Places) -> list[Bytes]:
         nonlocal copied
         copied += len(places)
         return whole(self, places)
@@ -308,7 +309,7 @@ def test_what_a_kept_checkpoint_needs_stays(store: ClientStore) -> None:
 def test_whatever_happens_a_store_is_a_dictionary(
     tmp_path_factory: pytest.TempPathFactory, steps: list[object], memory: int | None
 ) -> None:
-    store = ClientStore(tmp_path_factory.mktemp("state"), WIDTHS, held_rows(memory))
+    store = ClientStore(tmp_path_factory.mktemp("state"), FIELDS, held_rows(memory))
     expected: dict[int, float] = {}
     saved = store.index()
     saved_values: dict[int, float] = {}
@@ -325,7 +326,7 @@ def test_whatever_happens_a_store_is_a_dictionary(
             saved, saved_values = store.index(), dict(expected)
             store.kept = frozenset(saved[1])
         else:
-            store = ClientStore(store.folder, WIDTHS, held_rows(memory))
+            store = ClientStore(store.folder, FIELDS, held_rows(memory))
             store.restore(*saved)
             store.kept = frozenset(saved[1])
             expected = dict(saved_values)
@@ -339,7 +340,7 @@ def test_whatever_happens_a_store_is_a_dictionary(
 def test_a_round_can_read_what_it_asked_for_whenever_the_store_is_tidied_beside_it(
     tmp_path_factory: pytest.TempPathFactory, rounds: list[tuple[set[int], int]], memory: int | None
 ) -> None:
-    store = ClientStore(tmp_path_factory.mktemp("state"), WIDTHS, held_rows(memory))
+    store = ClientStore(tmp_path_factory.mktemp("state"), FIELDS, held_rows(memory))
     expected: dict[int, float] = {}
     for round, (cohort, when) in enumerate(rounds, start=1):
         clients = sorted(cohort)
@@ -352,13 +353,58 @@ def test_a_round_can_read_what_it_asked_for_whenever_the_store_is_tidied_beside_
         if when == 2:
             store.tidy(round - 1)
         # A slow worker reads only now, when another has long written.
-        reader = StateRows(store.folder, WIDTHS, store.held)
+        reader = StateRows(store.folder, FIELDS, store.held)
         parts, _ = reader.read(ids(*clients), asked, CPU)
         reader.close()
         assert parts["control"][:, 0].tolist() == [expected.get(client, 0.0) for client in clients]
         store.commit(new)
         expected |= {client: 10.0 * round + client for client in clients}
     assert held(store, *range(6)) == [expected.get(client, 0.0) for client in range(6)]
+
+
+FIELD = st.builds(Field, st.integers(1, 4), st.sampled_from(DTYPES))
+TYPED = st.dictionaries(st.text("abc", min_size=1), FIELD, min_size=1)
+
+
+@given(TYPED, st.lists(st.sets(st.integers(0, 4), min_size=1), max_size=6), st.sampled_from([None, 90, 1 << 12]))
+def test_fields_of_any_types_keep_their_bits(
+    tmp_path_factory: pytest.TempPathFactory, fields: dict[str, Field], rounds: list[set[int]], memory: int | None
+) -> None:
+    """In memory, in files, and after they were copied."""
+    sizes = [field.nbytes for field in fields.values()]
+    folder = tmp_path_factory.mktemp("state")
+    store = ClientStore(folder, fields, None if memory is None else HeldRows(sizes, memory))
+    draw = np.random.default_rng(0)
+    expected = {name: np.zeros((5, field.nbytes), np.uint8) for name, field in fields.items()}
+    for round, cohort in enumerate(rounds, start=1):
+        clients = ids(*sorted(cohort))
+        for name, field in fields.items():
+            limit = 2 if field.dtype == torch.bool else 256
+            expected[name][clients] = draw.integers(0, limit, (len(clients), field.nbytes), np.uint8)
+        rows = StateRows(folder, fields, store.held)
+        state = {name: field.tensor(expected[name][clients]) for name, field in fields.items()}
+        store.commit(rows.write(round, clients, state))
+        store.tidy(round)
+    store.flush()
+    again = ClientStore(folder, fields)
+    again.restore(*store.index(), store.seals())
+    for each in (store, again):
+        found, _ = StateRows(folder, fields, each.held).read(np.arange(5), each.of(np.arange(5)), CPU)
+        assert {name: Field.of(part) for name, part in found.items()} == fields
+        assert all((as_bytes(part) == expected[name]).all() for name, part in found.items())
+
+
+def test_segments_of_before_are_read_and_go_once_nobody_needs_them(store: ClientStore) -> None:
+    commit(store, 1, {5: 1.5, 2: 2.5})
+    columns, (name,) = store.index()
+    before = name.replace(".rows", ".f32")
+    (store.folder / name).rename(store.folder / before)
+    store.restore(columns, [before])
+    assert held(store, 2, 5) == [2.5, 1.5]
+    commit(store, 2, {5: 3.5, 2: 4.5})
+    for _ in range(2):
+        store.collect_garbage()
+    assert [path.suffix for path in store.folder.iterdir()] == [".rows"]
 
 
 def test_an_algorithm_without_state_makes_no_folder(tmp_path: Path) -> None:

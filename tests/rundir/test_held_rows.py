@@ -9,12 +9,12 @@ import torch
 
 from fedray.rundir.client_state import ClientStore, StateRows, damage
 from fedray.rundir.held_rows import MEMORY, HeldRows
-from tests.rundir.test_client_state import WIDTHS, commit, held, ids, written
+from tests.rundir.test_client_state import FIELDS, commit, held, ids, written
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> ClientStore:
-    return ClientStore(tmp_path / "state", WIDTHS, HeldRows(5, 400))
+    return ClientStore(tmp_path / "state", FIELDS, HeldRows([12, 8], 400))
 
 
 def files(store: ClientStore) -> list[str]:
@@ -31,7 +31,7 @@ def test_rows_are_in_no_file_until_a_checkpoint_and_then_in_one_without_what_is_
     assert files(store) == segments
     assert [(store.folder / name).stat().st_size for name in segments] == [3 * 20]
     assert damage(store.folder, store.seals()) is None
-    other = ClientStore(store.folder, WIDTHS)
+    other = ClientStore(store.folder, FIELDS)
     other.restore(columns, segments)
     assert held(other, 1, 2, 3) == held(store, 1, 2, 3) == [1.0, 3.0, 4.0]
 
@@ -73,7 +73,7 @@ def test_files_of_checkpoints_go_once_few_of_their_rows_live(store: ClientStore)
 
 
 def test_rows_without_room_go_to_files_and_back_to_memory_once_there_is_some(tmp_path: Path) -> None:
-    store = ClientStore(tmp_path / "state", WIDTHS, HeldRows(5, 60))
+    store = ClientStore(tmp_path / "state", FIELDS, HeldRows([12, 8], 60))
     commit(store, 1, {1: 1.0, 2: 2.0})
     commit(store, 2, {3: 3.0, 4: 4.0})
     assert len(files(store)) == 1
@@ -85,7 +85,7 @@ def test_rows_without_room_go_to_files_and_back_to_memory_once_there_is_some(tmp
     assert held(store, 1, 2, 3, 4) == [5.0, 2.0, 7.0, 4.0]
     assert set(store.of(ids(1, 2, 3)).segments) == {MEMORY}
     store.flush()
-    other = ClientStore(store.folder, WIDTHS)
+    other = ClientStore(store.folder, FIELDS)
     other.restore(*store.index())
     assert held(other, 1, 2, 3, 4) == [5.0, 2.0, 7.0, 4.0]
 
@@ -96,7 +96,7 @@ def test_a_row_that_is_replaced_is_there_until_the_second_call_that_finds_it_so(
     commit(store, 2, {1: 2.0})
     store.collect_garbage()
     commit(store, 3, {2: 3.0})
-    parts, _ = StateRows(store.folder, WIDTHS, store.held).read(ids(1), old, torch.device("cpu"))
+    parts, _ = StateRows(store.folder, FIELDS, store.held).read(ids(1), old, torch.device("cpu"))
     assert parts["control"][:, 0].tolist() == [1.0]
     store.collect_garbage()
     assert written(store, 4, {1: 4.0})[1] == old[1]
@@ -114,7 +114,7 @@ def test_rows_that_are_never_accepted_make_room_again(store: ClientStore) -> Non
 
 
 def test_reports_are_committed_together_whether_their_rows_are_in_memory_or_in_files(tmp_path: Path) -> None:
-    store = ClientStore(tmp_path / "state", WIDTHS, HeldRows(5, 60))
+    store = ClientStore(tmp_path / "state", FIELDS, HeldRows([12, 8], 60))
     places = [written(store, 1, {1: 1.0, 2: 2.0}), written(store, 1, {3: 3.0, 4: 4.0}), written(store, 1, {5: 5.0})]
     assert [one.segments == (MEMORY,) for one in places] == [True, False, True]
     store.commit(*places)

@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from fedray.core.fields import Field
 from fedray.rundir.client_state import ClientStore, StateRows
 from fedray.server.rows import HeldRows, SentRows, StoredRows
 
-WIDTHS = {"mine": 2, "sent.a": 3, "sent.b": 1}
+FIELDS = {"mine": Field(2), "sent.a": Field(3), "sent.b": Field(1, torch.int64)}
 WHO = np.array([1, 4, 9])
 
 
 def parts(seed: int) -> dict[str, torch.Tensor]:
     draw = torch.Generator().manual_seed(seed)
-    return {name: torch.randn(len(WHO), width, generator=draw) for name, width in WIDTHS.items()}
+    numbers = {name: 1e9 * torch.randn(len(WHO), field.width, generator=draw) for name, field in FIELDS.items()}
+    return {name: part.to(FIELDS[name].dtype) for name, part in numbers.items()}
 
 
 @pytest.fixture(params=["held", "stored"])
@@ -25,7 +27,7 @@ def rows(request: pytest.FixtureRequest, tmp_path: Path) -> SentRows:
     sent = parts(2)
     if request.param == "held":
         return HeldRows(WHO, {name.removeprefix("sent."): part for name, part in sent.items()})
-    store, writer = ClientStore(tmp_path, WIDTHS), StateRows(tmp_path, WIDTHS)
+    store, writer = ClientStore(tmp_path, FIELDS), StateRows(tmp_path, FIELDS)
     found = StoredRows(store, torch.device("cpu"))
     for round, seed in ((1, 1), (2, 2)):  # the last ones count
         store.commit(writer.write(round, WHO[::-1].copy(), {n: part.flip(0) for n, part in parts(seed).items()}))

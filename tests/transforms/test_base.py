@@ -14,6 +14,7 @@ from fedray.aggregators import Aggregator, Mean, Median, TrimmedMean
 from fedray.algorithms import FedAdam, FedAvg, FedAvgM
 from fedray.algorithms.base import Algorithm
 from fedray.config.sections import FailuresSection, LocalSection
+from fedray.core.fields import Field
 from fedray.core.messages import BUFFERS, Aggregate
 from fedray.core.now import Now
 from fedray.sampling import Poisson
@@ -102,7 +103,7 @@ def test_what_is_sent_of_the_largest_is_of_the_trained_part(tmp_path: Path) -> N
     problem = class_problem(SIZES, model_fn=Mixed)
     run = federation(problem, tmp_path, transforms=[TopK(0.1)], args=FULL, rounds=1)
     layout, algorithm = run.plan.layout, run.plan.algorithm
-    assert run.job.state_widths() == {"transforms[0].residual": layout.trained}
+    assert run.job.state_fields() == {"transforms[0].residual": Field(layout.trained)}
     update = train(run.plan.task, [0], state={"transforms[0].residual": torch.zeros(1, layout.trained)})
     statistics = update.parts[BUFFERS].clone()
     algorithm.transforms.on_clients(update, {})

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedray.core.fields import Field
 from fedray.rundir.client_state import StateRows
 from fedray.sampling import Uniform
 from fedray.transforms import TopK
@@ -60,7 +61,7 @@ def test_a_residual_waits_for_its_client(tmp_path: Path) -> None:
     run = federation(class_problem(), tmp_path, transforms=[TopK(0.1)], rounds=1, sampler=Uniform(2))
     run.run()
     first = run.plan.cohort(1)
-    rows = StateRows(tmp_path, run.job.state_widths())
+    rows = StateRows(tmp_path, run.job.state_fields())
     kept, known = rows.read(first, run.state.store.rows, torch.device("cpu"))
     rows.close()
     assert known.tolist() == [True, True]
@@ -72,7 +73,7 @@ def test_each_keeps_its_own_residual(tmp_path: Path) -> None:
     """Of two, the second finds what it left out itself, not what the first did."""
     pair = [TopK(0.5), TopK(0.2)]
     run = federation(class_problem(), tmp_path, transforms=pair)
-    assert run.job.state_widths() == dict.fromkeys(NAMES, run.plan.layout.size)
+    assert run.job.state_fields() == dict.fromkeys(NAMES, Field(run.plan.layout.size))
     draw = np.random.default_rng(2)
     first, second, rows = (torch.from_numpy(draw.standard_normal((3, 20)).astype("f4")) for _ in range(3))
     alone = update(rows.clone(), [1.0] * 3)
@@ -94,7 +95,7 @@ def test_each_keeps_its_own_residual(tmp_path: Path) -> None:
 def test_what_two_left_out_is_stored_apart(tmp_path: Path) -> None:
     run = federation(class_problem(), tmp_path, transforms=[TopK(0.5), TopK(0.2)], rounds=1)
     run.run()
-    rows = StateRows(tmp_path, run.job.state_widths())
+    rows = StateRows(tmp_path, run.job.state_fields())
     kept, _ = rows.read(run.plan.cohort(1), run.state.store.rows, torch.device("cpu"))
     rows.close()
     first, second = (kept[name] != 0 for name in NAMES)

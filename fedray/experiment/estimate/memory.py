@@ -76,7 +76,7 @@ def memory(plan: Plan, server: Server, workers: int) -> Memory:
     size, trained = largest.size, largest.trained
     sends = algorithm.sends(layout)
     sent = sum(algorithm.widths(layout).values())
-    kept = sum(Job(task, algorithm, Path()).state_widths().values())
+    kept = sum(field.nbytes for field in Job(task, algorithm, Path()).state_fields().values())
     cohort = max(1, round(plan.sampler.expected(task.data.sizes)))
     stacked = task.stacking.stacked
     at_once = task.stacking.size if stacked else 1
@@ -87,7 +87,7 @@ def memory(plan: Plan, server: Server, workers: int) -> Memory:
         "local models": _FLOAT * at_once * size,
         "gradients": _FLOAT * at_once * trained * ((3 if others else 2 if twice else 1) + clipped),
         "optimizer": _FLOAT * at_once * trained * _optimizer_values(plan),
-        "client state": 2 * _FLOAT * at_once * kept,
+        "client state": 2 * at_once * kept,
         "other parts sent": _FLOAT * at_once * sum(width for name, width in sends.items() if name not in VECTOR),
         "transforms": _FLOAT * at_once * trained * (5 if algorithm.transforms.up else 2 if algorithm.transforms else 0),
         "activations": at_once * activation_bytes(plan),
