@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from fedray.core.errors import RunFailed
 from fedray.core.fields import DTYPES, Fields
 from fedray.core.layout import Layout
 from fedray.core.messages import BUFFERS, DELTA, PERSONAL, STATISTICS, Floats, Ints, Parts
@@ -36,11 +37,11 @@ def check_in_place(returned: object, changed: Tensor, hook: str) -> None:
 
 
 def call_hook(hook: Callable[[Given], object], given: Given, called: str, instead: str) -> None:
-    """Call a hook that returns nothing; raise TypeError if it does, as nobody would hear it.
+    """Call a hook that returns nothing; raise RunFailed if it does, in any round, as nobody would hear it.
 
     >>> call_hook(lambda update: {"seen": 1.0}, None, "client(c)", "use c.send")
     Traceback (most recent call last):
-    TypeError: client(c) returns something of type dict, which nobody would hear: use c.send
+    fedray.core.errors.RunFailed: client(c) returns something of type dict, which nobody would hear: use c.send
 
     Args:
         hook: the hook.
@@ -50,7 +51,7 @@ def call_hook(hook: Callable[[Given], object], given: Given, called: str, instea
     """
     returned = hook(given)
     if returned is not None:
-        raise TypeError(
+        raise RunFailed(
             f"{called} returns something of type {type(returned).__name__}, which nobody would hear: {instead}"
         )
 
@@ -189,7 +190,8 @@ def check_sent(sent: Mapping[str, Tensor], seen: Mapping[str, int]) -> None:
 def check_kept(apart: Mapping[str, Tensor], seen: Fields) -> None:
     """Raise ValueError if clients send other names, widths or types apart than in the trial before the run.
 
-    >>> from fedray.core.fields import Field
+    >>> from fedray.core.errors import RunFailed
+    from fedray.core.fields import Field
     >>> check_kept({"mask": torch.ones(2, 1)}, {"mask": Field(1, torch.bool)})
     Traceback (most recent call last):
     ValueError: send('mask', ...): torch.float32, torch.bool in the trial before the run: send the same in every round

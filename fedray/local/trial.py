@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedray.core.draws import drawn_since, put_back, traces
-from fedray.core.errors import ConfigError, one_line
+from fedray.core.errors import ConfigError, one_line, reason
 from fedray.core.fields import Field
 from fedray.core.messages import DELTA, PERSONAL, Broadcast, Parts
 from fedray.core.rng import torch_generator
@@ -321,7 +321,7 @@ def _drawn(task: LocalTask, widths: Mapping[str, int], *clients: int) -> Parts:
 def _refused(program: ClientProgram, error: Exception, where: str, advice: str) -> ConfigError:
     line = _line_of(error, program)
     at = f" ({line})" if line else ""
-    return ConfigError(f"algorithm: {_name(program)} does not run {where}: {one_line(error)}{at}; {advice}")
+    return ConfigError(f"algorithm: {_name(program)} does not run {where}: {reason(error)}{at}; {advice}")
 
 
 def _name(program: ClientProgram) -> str:

@@ -19,7 +19,7 @@ from fedray.aggregators.base import Accumulator
 from fedray.aggregators.exact import WIDE_LIMIT
 from fedray.algorithms.composition import Composition
 from fedray.core import inject
-from fedray.core.errors import RunFailed, UpdateOutOfRange, listed, one_line
+from fedray.core.errors import RunFailed, UpdateOutOfRange, listed, one_line, reason
 from fedray.core.fields import Field, floats
 from fedray.core.messages import (
     BUFFERS,
@@ -184,7 +184,7 @@ class Worker:
                 case HoldoutChunk():
                     return self._examiner.of_clients(item, self.whole)
         except Exception as error:
-            raise RunFailed(f"{self._words(item)} failed: {one_line(error)}") from error
+            raise RunFailed(f"{self._words(item)} failed: {reason(error)}") from error
 
     def _words(self, item: Item) -> str:
         """Name an item in words; the model that a round evaluates is the one of the round before."""

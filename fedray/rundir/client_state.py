@@ -45,7 +45,7 @@ class StateRows:
 
     Args:
         folder: the folder of segments, visible to all workers that share the state.
-        fields: what is kept under each name; a row is the concatenation of their bytes, in this order.
+        fields: the vector under each name; a row is the concatenation of their bytes, in this order.
         held: memory in which new rows may stay; None: they are written to files at once.
 
     Attributes:
@@ -185,7 +185,7 @@ class ClientStore:
 
     Args:
         folder: the folder of segments; made if missing.
-        fields: what is kept under each name.
+        fields: the vector under each name.
         held: the memory in which workers of this process leave rows; None: all are in files.
 
     Attributes:

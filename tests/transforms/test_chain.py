@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from fedray.aggregators import Median
-from fedray.algorithms import HeteroFL, Scaffold
-from fedray.config.sections import LocalSection
+from fedray.algorithms import FedAvg, HeteroFL, Scaffold
+from fedray.algorithms.base import Algorithm
+from fedray.config.sections import FailuresSection, LocalSection
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.core.messages import Aggregate, BlockUpdate, Broadcast, Parts
 from fedray.core.now import Now
+from fedray.local.clients import Clients
 from fedray.sampling import Poisson, Uniform
 from fedray.transforms import BF16, Clip, Codec, Gaussian, Int8, Setting, TopK, Transform
 from fedray.transforms.chain import Chain
@@ -216,9 +218,31 @@ class Forgetful(Adaptive):
         return {}
 
 
+@dataclass(frozen=True)
 class Telling(Transform):
-    def on_clients(self, update: BlockUpdate) -> dict[str, float]:  # type: ignore[override]
-        return {"seen": 1.0}
+    first: int = 1
+
+    def on_clients(self, update: BlockUpdate) -> dict[str, float] | None:  # type: ignore[override]
+        return {"seen": 1.0} if update.round >= self.first and 0 in update.clients else None
+
+
+@dataclass(frozen=True)
+class TellingLater(Algorithm):
+    def client(self, c: Clients) -> dict[str, float] | None:  # type: ignore[override]
+        c.fit()
+        return {"seen": 1.0} if c.round == 3 and 0 in c.index else None
+
+
+@pytest.mark.parametrize(("transforms", "program"), [([Telling(3)], FedAvg()), ([], TellingLater())])
+def test_they_are_refused_in_any_round_whatever_failures_of_clients_mean(
+    transforms: list[Transform], program: Algorithm, tmp_path: Path
+) -> None:
+    """What a program says wrong is no failure of the clients of one block, who could be dropped."""
+    drop = FailuresSection(on_failure="drop", min_share=0.0)
+    run = federation(class_problem(), tmp_path, program, transforms=transforms, rounds=4, failures=drop, stack=2)
+    with pytest.raises(RunFailed, match=r"^round 3: the block of .* failed: .*\) returns something of type dict"):
+        run.run()
+    assert run.state.round == 2
 
 
 def test_numbers_that_nobody_would_hear_are_refused(tmp_path: Path) -> None:
