@@ -319,20 +319,24 @@ class FederatedData(ContiguousData):
         sizes: Sequence[int] | Ints | None = None,
         spec: DataSpec | None = None,
         test: Any = None,
+        test_sizes: Sequence[int] | Ints | None = None,
     ) -> ClientData:
         """Make lazy data: ``function(client)`` gives a client's ``(x, y)`` when it is needed, and nothing is kept.
 
-        Unless both ``sizes`` and ``spec`` are given, every client is called once up front to learn them.
+        Unless both ``sizes`` and ``spec`` are given, every client is called once up front to learn them, and so is
+        ``test`` without ``test_sizes``.
 
         Args:
             function: gives inputs and targets as for ``from_arrays``; the same ones whenever it is called.
             clients: the values it is called with: ids as strings, or numbers.  ``range(n)`` means unnamed clients.
             sizes: number of examples of each client.
             spec: shape and meaning of an example.
-            test: a pair ``(x, y)`` or :class:`Examples`.
+            test: a central test set, as a pair ``(x, y)`` or :class:`Examples`; or a function, ``test(client)``, that
+                gives a client's own, which may be empty, when the client is evaluated: then there is no central one.
+            test_sizes: number of examples of each client's own test set.
 
         Raises:
             ConfigError: bad ids, an empty client, values that do not fit; also later, when a client turns out to
                 have another size or shape than was said.
         """
-        return from_function(function, clients, sizes=sizes, spec=spec, test=test)
+        return from_function(function, clients, sizes=sizes, spec=spec, test=test, test_sizes=test_sizes)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,6 +42,8 @@ class LazyData(ClientData):
         held: held-out examples of each client, int64 ``[n]``.
         seed: decides which examples are held out.
         spec, test: as for :class:`ClientData`.
+        own: a function as ``function``, for the own test set of a client; None: nobody has one from it.
+        test_sizes: examples of each client's own test set, int64 ``[n]``, where there is ``own``.
         counts: the result of ``label_counts``, if it is known; else all clients are opened when it is first asked.
     """
 
@@ -55,6 +57,8 @@ class LazyData(ClientData):
         held: NDArray[np.int64] | None = None,
         seed: int = 0,
         test: Any = None,
+        own: Callable[[Any], tuple[Any, Any]] | None = None,
+        test_sizes: NDArray[np.int64] | None = None,
         counts: NDArray[np.int64] | None = None,
     ) -> None:
         ids = None if isinstance(clients, range) else [str(client) for client in clients]
@@ -62,6 +66,9 @@ class LazyData(ClientData):
         super().__init__(sizes, spec, holdout_sizes=held, test=make_examples(test, spec), ids=ids)
         self._function = function
         self._clients = clients
+        self._own = own
+        if test_sizes is not None:
+            self.test_sizes = test_sizes
         self._seed = seed
         self._counts, self.counted = counts, counts is not None
 
@@ -87,14 +94,34 @@ class LazyData(ClientData):
         return Rows(x, y, np.cumsum(totals) - totals, self.sizes[clients], device)
 
     def holdout(self, clients: NDArray[np.int64]) -> tuple[Inputs, Tensor, NDArray[np.int64]]:
-        kept = [self._none()]
-        # One client at a time, so that only held-out rows are in memory together.
+        return self._together(clients, self.holdout_sizes[clients], self._held)
+
+    def _held(self, client: int) -> tuple[Inputs, Tensor]:
+        x, y = self._load(client)
+        # Copies, so that only held-out rows are in memory together.
+        return x[int(self.sizes[client]) :].clone(), y[int(self.sizes[client]) :].clone()
+
+    def own_test(self, clients: NDArray[np.int64]) -> tuple[Inputs, Tensor, NDArray[np.int64]]:
+        if self._own is None:
+            return super().own_test(clients)
+        return self._together(clients, self.test_sizes[clients], self._tested)
+
+    def _tested(self, client: int) -> tuple[Inputs, Tensor]:
+        assert self._own is not None
+        name, size = self.client_id(client), int(self.test_sizes[client])
+        x, y = _call(self._own, self._clients[client], name, "evaluate")
+        if len(x) != size:
+            raise ConfigError(f"test of client {name!r} gave {len(x)} examples, {size} were declared")
+        check_fits(x, y, self.spec, f"test of client {name!r}")
+        return decode(tensors(x)), dense(tensor(y))
+
+    def _together(
+        self, clients: NDArray[np.int64], sizes: NDArray[np.int64], load: Callable[[int], tuple[Inputs, Tensor]]
+    ) -> tuple[Inputs, Tensor, NDArray[np.int64]]:
+        """Return so many examples of each client, one after the other, and of each the position of its client."""
         with put_back():
-            for client in clients[self.holdout_sizes[clients] > 0]:
-                x, y = self._load(int(client))
-                kept.append((x[int(self.sizes[client]) :].clone(), y[int(self.sizes[client]) :].clone()))
-        segment = np.repeat(np.arange(len(clients)), self.holdout_sizes[clients])
-        return joined([x for x, _ in kept]), torch.cat([y for _, y in kept]), segment
+            kept = [self._none(), *(load(int(client)) for client in clients[sizes > 0])]
+        return joined([x for x, _ in kept]), torch.cat([y for _, y in kept]), np.repeat(np.arange(len(clients)), sizes)
 
     def _none(self) -> tuple[Inputs, Tensor]:
         spec = self.spec
@@ -120,7 +147,17 @@ class LazyData(ClientData):
         held = held_sizes(self.sizes, fraction, self.holdout_sizes)
         if not held.any():
             return self
-        data = LazyData(self._function, self._clients, self.sizes, self.spec, held=held, seed=seed, test=self.test)
+        data = LazyData(
+            self._function,
+            self._clients,
+            self.sizes,
+            self.spec,
+            held=held,
+            seed=seed,
+            test=self.test,
+            own=self._own,
+            test_sizes=self.test_sizes,
+        )
         data.augment = self.augment
         return data
 
@@ -129,15 +166,18 @@ def _empty(shape: tuple[int, ...], tokens: bool) -> Tensor:
     return torch.empty((0, *shape), dtype=torch.int64 if tokens else torch.float32)
 
 
-def _call(function: Callable[[Any], Any], client: Any, name: str) -> tuple[Any, NDArray[Any]]:
-    # Inside ``put_back``: what a function draws is the same whenever it is called.
-    name_draws(0, "data", client=int(id_keys(np.array([name.encode()]))[0]))
+def _call(
+    function: Callable[[Any], Any], client: Any, name: str, purpose: Literal["data", "evaluate"] = "data"
+) -> tuple[Any, NDArray[Any]]:
+    # Inside ``put_back``: what a function draws is the same whenever it is called, and of a test set it is other.
+    name_draws(0, purpose, client=int(id_keys(np.array([name.encode()]))[0]))
     made = function(client)
     if not isinstance(made, tuple) or len(made) != 2:
         raise ConfigError(f"client {name!r}: the function must return a pair (x, y), got {type(made).__name__}")
     return as_examples(*made, where=f"client {name!r}:")
 
 
+@put_back()
 def from_function(
     function: Callable[[Any], tuple[Any, Any]],
     clients: Iterable[Any],
@@ -145,44 +185,58 @@ def from_function(
     sizes: Sequence[int] | NDArray[np.int64] | None = None,
     spec: DataSpec | None = None,
     test: Any = None,
+    test_sizes: Sequence[int] | NDArray[np.int64] | None = None,
 ) -> LazyData:
     """Make lazy data; see ``FederatedData.from_function``."""
     unnamed = isinstance(clients, range) and clients == range(len(clients))
     listed: Sequence[Any] = range(len(clients)) if unnamed and isinstance(clients, range) else list(clients)
     if sizes is not None and len(sizes) != len(listed):
         raise ConfigError(f"{len(sizes)} sizes were given for {len(listed)} clients")
+    if test_sizes is not None and (not callable(test) or len(test_sizes) != len(listed)):
+        raise ConfigError(f"test_sizes: the rows that test(client) gives, one number for each of {len(listed)} clients")
+    notes: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
     if sizes is None or spec is None:
-        found: DataSpec | None = None
-        notes: tuple[str, ...] = ()
-        said: tuple[str, ...] = ()
-        counted = np.zeros(len(listed), dtype=np.int64)
-        with put_back():
-            for number, client in enumerate(listed):
-                try:
-                    x, y = _call(function, client, str(client))
-                except ConfigError:
-                    raise
-                except Exception as error:
-                    raise ConfigError(f"client {str(client)!r}: the function raised {one_line(error)}") from error
-                counted[number], notes = len(x), reading(x)
-                if spec is not None:
-                    check_fits(x, y, spec, f"client {str(client)!r}")
-                elif len(x):
-                    found = _widen(found, x, y, str(client))
-                    said = said or doubts(y)
-        if spec is None:
-            spec = found
-        if spec is None:
+        found, counted = spec, np.zeros(len(listed), dtype=np.int64)
+        for number, client, x, y in _called(function, listed, "data"):
+            counted[number], notes = len(x), reading(x)
+            if spec is not None:
+                check_fits(x, y, spec, f"client {client!r}")
+            elif len(x):
+                found = _widen(found, x, y, client)
+                said = said or doubts(y)
+        if found is None:
             raise ConfigError("the data has no clients with examples")
         if sizes is not None and not np.array_equal(counted, sizes):
             wrong = int(np.argmax(counted != np.asarray(sizes)))
             raise ConfigError(
                 f"client {str(listed[wrong])!r} gave {counted[wrong]} examples, {sizes[wrong]} were declared"
             )
-        data = LazyData(function, listed, counted, spec, test=test)
-        data.notes, data.warnings = notes, said
-        return data
-    return LazyData(function, listed, np.asarray(sizes, dtype=np.int64), spec, test=test)
+        sizes, spec = counted, found
+    if callable(test):
+        if test_sizes is None:
+            test_sizes = [len(x) for _, _, x, _ in _called(test, listed, "evaluate")]
+        tests: dict[str, Any] = {"own": test, "test_sizes": np.asarray(test_sizes, dtype=np.int64)}
+    else:
+        tests = {"test": test}
+    data = LazyData(function, listed, np.asarray(sizes, dtype=np.int64), spec, **tests)
+    data.notes, data.warnings = notes, said
+    return data
+
+
+def _called(
+    function: Callable[[Any], Any], clients: Sequence[Any], purpose: Literal["data", "evaluate"]
+) -> Iterator[tuple[int, str, Any, NDArray[Any]]]:
+    """Call a function for all clients, and yield the number, the name and the rows of each."""
+    for number, client in enumerate(clients):
+        try:
+            x, y = _call(function, client, str(client), purpose)
+        except ConfigError:
+            raise
+        except Exception as error:
+            what = "the function" if purpose == "data" else "the function of its test set"
+            raise ConfigError(f"client {str(client)!r}: {what} raised {one_line(error)}") from error
+        yield number, str(client), x, y
 
 
 def _widen(spec: DataSpec | None, x: Any, y: NDArray[Any], client: str) -> DataSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,10 @@ class Pooled(ClientData):
 
     def holdout(self, clients: Ints) -> tuple[Inputs, Tensor, Ints]:
         return self._inner.holdout(clients)
+
+    @cached_property
+    def test_sizes(self) -> Ints:
+        return np.append(self._inner.test_sizes, 0)
 
     def own_test(self, clients: Ints) -> tuple[Inputs, Tensor, Ints]:
         return self._inner.own_test(clients)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fedray.core.errors import ConfigError
 from fedray.data import DataSpec, FederatedData
+from fedray.data.columns.pooled import Pooled
 
 SIZES = {"a": 3, "b": 5, "c": 8}
 
@@ -105,6 +106,77 @@ def test_what_cannot_be_lazy_data_is_one_clear_error(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         FederatedData.from_function(function, clients, **options)
+
+
+def own_rows(client: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """A client's own test rows; b has none."""
+    x, y = make(client)
+    count = {"a": 2, "b": 0, "c": 3}[client]
+    return -x[:count], y[:count]
+
+
+def drawn(client: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    return np.full((2, 1), torch.rand(1).item()), np.arange(2)
+
+
+@pytest.mark.parametrize("declared", [None, [2, 0, 3]])
+def test_own_test_sets_are_made_when_clients_are_evaluated(declared: list[int] | None) -> None:
+    calls: list[str] = []
+
+    def watched(client: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        calls.append(client)
+        return own_rows(client)
+
+    data = FederatedData.from_function(make, SIZES, test=watched, test_sizes=declared)
+    assert calls == ([] if declared else ["a", "b", "c"])
+    calls.clear()
+    assert (data.test, data.evaluation_sizes.tolist(), data.unevaluated) == (None, [2, 0, 3], 1)
+    x, y, segment = data.evaluation(np.array([2, 1, 0]))
+    assert calls == ["c", "a"]  # nobody calls it for none
+    assert x.flatten().tolist() == [-200.0, -201.0, -202.0, 0.0, -1.0]
+    assert (y.tolist(), segment.tolist()) == ([0, 1, 0, 0, 1], [0, 0, 0, 2, 2])
+    assert Pooled(data).evaluation_sizes.tolist() == [2, 0, 3, 0]
+    back = cloudpickle.loads(cloudpickle.dumps(data))
+    assert torch.equal(back.evaluation(np.array([2, 1, 0]))[0], x)
+    # Rows that are held out stand before a test set, as of other data, and leave it as it is.
+    held = data.with_holdout(0.4, seed=0)
+    assert held.evaluation_sizes.tolist() == held.holdout_sizes.tolist() != [2, 0, 3]
+    assert torch.equal(held.own_test(np.array([2, 1, 0]))[0], x)
+
+
+def test_what_test_rows_draw_is_the_same_at_each_call_and_no_training_row() -> None:
+    data = FederatedData.from_function(drawn, ["a", "b"], test=drawn)
+    x, _, _ = data.evaluation(np.array([0, 1]))
+    assert torch.equal(data.evaluation(np.array([1]))[0], x[2:])
+    trained, _ = data.rows(np.array([0, 1])).take(np.array([[0], [0]]))
+    assert len({*x.flatten().tolist(), *trained.flatten().tolist()}) == 4
+
+
+def fails(client: str) -> Any:
+    raise KeyError(client)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"test": fails}, "^client 'a': the function of its test set raised KeyError: 'a'$"),
+        (
+            {"test": make, "test_sizes": [1, 2, 3]},
+            "^test_sizes: the rows that test.client. gives, one number",
+        ),
+        ({"test": make("a"), "test_sizes": [3]}, "^test_sizes: the rows that"),
+        ({"test": lambda _: (np.zeros((2, 3)), np.zeros(2, dtype=int))}, "^test of client 'a'"),
+    ],
+)
+def test_what_no_own_test_set_can_be_is_one_clear_error(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        FederatedData.from_function(make, ["a"], **options).evaluation(np.array([0]))
+
+
+def test_a_test_set_that_changes_is_noticed() -> None:
+    data = FederatedData.from_function(make, ["a"], test=make, test_sizes=[4])
+    with pytest.raises(ConfigError, match="test of client 'a' gave 3 examples, 4 were declared"):
+        data.evaluation(np.array([0]))
 
 
 def test_a_client_that_changes_is_noticed() -> None:
