@@ -10,6 +10,7 @@ from typing import Any
 from warnings import catch_warnings
 
 import numpy as np
+import torch
 
 from fedray.algorithms.composition import Composition, compose
 from fedray.algorithms.rehearsal import check_step
@@ -269,14 +270,14 @@ class Config(Bound):
             optimizer, evaluated = check_optimizer(self.optimizer, module), self.evaluate.clients_every > 0
             rate = scheduled(made(self.lr_schedule), optimizer, self.schema.rounds, task.args.rates)
             tested = evaluated or data.test is not None
-            untried, measured = check_fit(trial, module, tested, self.place.devices[0], self.loss)
+            untried, measured, where = check_fit(trial, module, tested, self.place.devices[0], self.loss)
             if untried is None:
                 check_packed(data, module)
             doubt = algorithm.program.needs(optimizer, self.local.epochs)
             warnings = (*filter(None, (doubt, untried)), *algorithm.program.unused(self.local))
             _ = task.moments  # refuses an optimizer whose state cannot be kept
             warnings += check_single_rows(trial, module, self.failures.on_failure == "drop")
-            trial = _profiled(trial, untried).with_variants()
+            trial = _profiled(trial, untried, where).with_variants()
             warnings += pieces_told(trial)
             check_step(fitted(algorithm, trial, sampler, self.schema.rounds), trial, vector)
             device = "cuda" if self.place.devices[0].type == "cuda" else "cpu"
@@ -332,14 +333,14 @@ class Config(Bound):
         return Experiment(run, self.place)
 
 
-def _profiled(task: LocalTask, untried: str | None) -> LocalTask:
-    """Return the task with what a trial has seen of its program.
+def _profiled(task: LocalTask, untried: str | None, where: torch.device) -> LocalTask:
+    """Return the task with what a trial there has seen of its program.
 
     Raises:
         ConfigError: the trial fails, or cannot be made, as ``untried`` says that the model runs on no CPU.
     """
     try:
-        return profiled(task)
+        return profiled(task, where)
     except Untried:
         if untried is None:
             raise

@@ -171,10 +171,12 @@ class Tried(NamedTuple):
         untried: the reason why nothing was tried, for a warning: workers have GPUs, this machine has none, and the
             model does not run on its CPU.
         metrics: the names of the numbers of an evaluation; None: nothing is evaluated, or it was not tried.
+        device: the device that it was tried on, and that the program is to be tried on: the CPU if it runs there.
     """
 
     untried: str | None = None
     metrics: tuple[str, ...] | None = None
+    device: torch.device = CPU
 
 
 def check_fit(
@@ -197,7 +199,7 @@ def check_fit(
     placed = [*module.parameters(), *module.buffers()]
     try:
         with HiddenState({"model": module}, placed).put_back():
-            output = _output(module, x, device)
+            output, device = _output(module, x, device)
     except ConfigError:
         raise
     except Exception as error:
@@ -236,10 +238,10 @@ def check_fit(
     if said is not None:
         check_targets(task.loss_fn, task.about, output, y)
     if not evaluated:
-        return Tried()
+        return Tried(device=device)
     try:
         with torch.no_grad():
-            return Tried(metrics=tuple(task.measures.trial(output.float(), y)))
+            return Tried(None, tuple(task.measures.trial(output.float(), y)), device)
     except ConfigError:
         raise
     except Exception as error:
@@ -258,20 +260,20 @@ def output_shape(module: nn.Module, x: Inputs, device: torch.device) -> tuple[in
     """Return the shape of a model's outputs; None where it does not run, as :func:`check_fit` will tell."""
     try:
         with HiddenState({"model": module}, [*module.parameters(), *module.buffers()]).put_back():
-            return tuple(_output(module, x, device).shape)
+            return tuple(_output(module, x, device)[0].shape)
     except Exception:
         return None
 
 
-def _output(module: nn.Module, x: Inputs, device: torch.device) -> torch.Tensor:
-    """Return the model's output on the CPU, from a copy on ``device`` if it runs on no CPU."""
+def _output(module: nn.Module, x: Inputs, device: torch.device) -> tuple[torch.Tensor, torch.device]:
+    """Return the model's output, on the CPU, and where it was made: there, or on ``device`` if it runs on no CPU."""
     with torch.no_grad():
         try:
-            return outputs_of(module.eval(), x)
+            return outputs_of(module.eval(), x), CPU
         except Exception:
             if device.type != "cuda" or not torch.cuda.is_available():
                 raise
-            return outputs_of(copy.deepcopy(module).to(device), x.to(device)).cpu()
+            return outputs_of(copy.deepcopy(module).to(device), x.to(device)).cpu(), device
 
 
 def check_single_rows(task: LocalTask, module: nn.Module, dropped: bool) -> tuple[str, ...]:

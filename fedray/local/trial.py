@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,6 +17,8 @@ from fedray.core.messages import DELTA, PERSONAL, Broadcast, Parts
 from fedray.core.rng import torch_generator
 from fedray.data.columns.rows import CPU
 from fedray.local.few import Few
+from fedray.local.kernels import cuda_kernels
+from fedray.local.losses import loss_on
 from fedray.local.orders import Work
 from fedray.local.program import ClientProgram, Profile
 from fedray.local.task import LocalTask, Sharing, Stacking
@@ -88,8 +91,12 @@ def obstacle(task: LocalTask, decays: bool, usual_batch: int) -> str | None:
     )
 
 
-def profile_of(task: LocalTask) -> Profile:
+def profile_of(task: LocalTask, device: torch.device = CPU) -> Profile:
     """Run the algorithm's program on two clients, one by one, and return the names and widths of what it does with.
+
+    Args:
+        task: the local training problem.
+        device: a device that the model runs on.
 
     Raises:
         ConfigError: it fails, or remembers something in itself.
@@ -98,12 +105,12 @@ def profile_of(task: LocalTask) -> Profile:
     if _plainly(task) and type(task.program).initial_state is ClientProgram.initial_state:
         return Profile()
     try:
-        runs = _Runs(task, _ROWS, None, False)
+        runs = _Runs(task, _ROWS, None, False, device=device)
         runs.alone()
-        _check_numbers(task)
+        _check_numbers(task, device)
     except Exception as error:
         try:
-            _Runs(_plain(task), _ROWS, None, False).alone()
+            _Runs(_plain(task), _ROWS, None, False, device=device).alone()
         except Exception as plain:
             raise Untried(plain) from plain
         raise _refused(task.program, error, "on two clients", _TRAPS) from error
@@ -121,22 +128,22 @@ def profile_of(task: LocalTask) -> Profile:
     return Profile(*seen, works=tuple(runs.works))
 
 
-def profiled(task: LocalTask) -> LocalTask:
+def profiled(task: LocalTask, device: torch.device = CPU) -> LocalTask:
     """Return the task with its :func:`profile_of`, by which clients also receive the means of a survey."""
-    profile = profile_of(task)
+    profile = profile_of(task, device)
     return replace(task, profile=profile, receives={**task.receives, **profile.surveys})
 
 
-def _check_numbers(task: LocalTask) -> None:
+def _check_numbers(task: LocalTask, device: torch.device) -> None:
     """Raise ValueError where newcomers send or keep what is no number in their first round.
 
     Where a server broadcasts something, or clients answer a survey, that round is unknown here.
     """
     if task.receives or task.addressed or task.program.surveyed:
         return
-    for moved in _Runs(task, _ROWS, None, False, first=True).alone():
+    for moved in _Runs(task, _ROWS, None, False, True, device).alone():
         if wrong := [name for name, part in moved.items() if not part.isfinite().all()]:
-            plain = _Runs(_plain(task), _ROWS, None, False, first=True).alone()
+            plain = _Runs(_plain(task), _ROWS, None, False, True, device).alone()
             if all(part.isfinite().all() for moved in plain for part in moved.values()):
                 raise ValueError(f"{wrong[0]} is not finite after a few examples, where a plain fit's model is")
 
@@ -198,9 +205,15 @@ class _Runs:
     """The program on two clients, cut to so many ``rows`` each, for one pass over them or for some ``steps``."""
 
     def __init__(
-        self, task: LocalTask, rows: tuple[int, int], steps: int | None, decays: bool, first: bool = False
+        self,
+        task: LocalTask,
+        rows: tuple[int, int],
+        steps: int | None,
+        decays: bool,
+        first: bool = False,
+        device: torch.device = CPU,
     ) -> None:
-        self._first = first
+        self._first, self._device = first, device
         few = Few(task, rows)
         self.clients = few.pair
         self.changed: set[str] = set()
@@ -214,12 +227,15 @@ class _Runs:
         )
         args = replace(args, precision="fp32", clip_grad_norm=None)
         private = None if task.private is None else task.private.without_noise()
-        self._task = replace(task, args=args, optimizer_fn=plain, data=few, statistics=False, private=private)  # type: ignore[arg-type]
+        here = replace(task, loss_fn=loss_on(task.loss_fn, device))
+        self._task = replace(here, args=args, optimizer_fn=plain, data=few, statistics=False, private=private)  # type: ignore[arg-type]
         state = dict(task.model_fn().state_dict())
         model, self.tolerance = task.layout.pack(state), tolerance(state.values())
-        self._down = Broadcast(1, {"model": model, **_drawn(task, task.receives)}, 1.0)
+        down = {"model": model, **_drawn(task, task.receives)}
+        self._down = Broadcast(1, {name: part.to(device) for name, part in down.items()}, 1.0)
         draw = torch_generator(task.seed, "local", 1)
-        self._addressed = {name: 0.01 * torch.randn(2, width, generator=draw) for name, width in task.addressed.items()}
+        own = {name: 0.01 * torch.randn(2, width, generator=draw) for name, width in task.addressed.items()}
+        self._addressed = {name: part.to(device) for name, part in own.items()}
         self.kept: dict[str, Field] = {}
         self.sent: dict[str, int] = {}
         self.slots: dict[str, int] = {}
@@ -229,11 +245,18 @@ class _Runs:
         self.surveys: dict[str, int] = {}
         self.weighs = False
 
+    @contextlib.contextmanager
+    def _apart(self) -> Iterator[None]:
+        """Leave the generators, and the switches of a GPU, as they are now."""
+        gpus = [self._device] if self._device.type == "cuda" else []
+        with put_back(gpus), cuda_kernels("fp32", self._task.args.deterministic) if gpus else contextlib.nullcontext():
+            yield
+
     def stacked(self) -> tuple[Parts, list[str]]:
         """Return what the two send and keep, and the generators of the process that were drawn from."""
         stacking = Stacking(2, True, "", self._task.stacking.lanes)
-        block = Trainer(replace(self._task, stacking=stacking), [CPU])
-        with put_back():
+        block = Trainer(replace(self._task, stacking=stacking), [self._device])
+        with self._apart():
             before = traces()
             moved = self._moved(block, slice(0, 2))
             drawn = [*drawn_since(before), *sorted(block.hidden.drawn)]
@@ -242,8 +265,8 @@ class _Runs:
 
     def alone(self) -> list[Parts]:
         """Return what each sends and keeps."""
-        alone = Trainer(replace(self._task, stacking=Stacking(1, False, ""), sharing=Sharing()), [CPU])
-        with put_back():
+        alone = Trainer(replace(self._task, stacking=Stacking(1, False, ""), sharing=Sharing()), [self._device])
+        with self._apart():
             found = [self._moved(alone, slice(row, row + 1)) for row in range(2)]
         self.changed |= alone.hidden.changed
         return found
@@ -255,7 +278,8 @@ class _Runs:
                 trainer.ask(c)
             asked = c.sent
             self.surveys = {name: part.shape[1] for name, part in asked.items()}
-            down = replace(down, parts={**down.parts, **_drawn(self._task, self.surveys)})
+            means = {name: part.to(self._device) for name, part in _drawn(self._task, self.surveys).items()}
+            down = replace(down, parts={**down.parts, **means})
             asked = {f"{name} of the survey": part.clone() for name, part in asked.items()}
         with trainer.block(clients, down, self._state(trainer, rows)) as c:
             trainer.run(c)
@@ -298,9 +322,9 @@ class _Runs:
         Where it is 0, a program that uses it would not show it, and where all have the same, one that joins them.
         """
         clients = self.clients[rows]
-        newcomers = torch.zeros(len(clients), dtype=torch.bool)
+        newcomers = torch.zeros(len(clients), dtype=torch.bool, device=self._device)
         own = self._task.layout.personal
-        first = {PERSONAL: torch.zeros(len(clients), own)} if own else {}
+        first = {PERSONAL: torch.zeros(len(clients), own, device=self._device)} if own else {}
         with trainer.block(clients, self._heard(rows), first, known=newcomers) as c:
             self.kept = {name: Field.of(part) for name, part in c.state.items()}
             state = {name: part.clone() for name, part in c.state.items()}
@@ -308,7 +332,7 @@ class _Runs:
                 # Whole numbers may be indices, which leave their range: they are as newcomers have them.
                 real = {name: field.width for name, field in self.kept.items() if field.dtype.is_floating_point}
                 for name, drawn in _drawn(self._task, real, 2).items():
-                    state[name] += drawn[rows].to(state[name].dtype)
+                    state[name] += drawn[rows].to(state[name])
             return state | ({} if c.home is None else {PERSONAL: c.home.clone()})
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import fedray
 from fedray import optim
+from fedray.algorithms.base import Algorithm
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
@@ -22,11 +23,12 @@ from fedray.experiment.given import GivenModel
 from fedray.experiment.preflight import check_fit, taken_for_positive
 from fedray.local.program import ClientProgram
 from fedray.local.task import LocalTask
+from fedray.local.trial import profile_of
 from fedray.metrics import F1, Sensitivity
 from fedray.metrics.measures import measured
 from fedray.run.evaluation import rows_at_once
 from fedray.tasks import Classification
-from tests.helpers import class_problem
+from tests.helpers import class_problem, local_task
 
 X = np.random.default_rng(0).standard_normal((24, 5)).astype("f4")
 DATA = fedray.FederatedData.from_partition(X, (X[:, 0] > 0).astype(int), fedray.IID(clients=4), seed=0)
@@ -278,7 +280,7 @@ def test_a_model_for_gpus_alone_is_refused_where_cpus_train_and_warned_of_where_
     with pytest.raises(ConfigError, match=r"^model: it does not take the data .*expected a CUDA tensor"):
         check_fit(task, problem.model_fn(), evaluated=True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    said, measured = check_fit(task, problem.model_fn(), True, torch.device("cuda", 0))
+    said, measured, _ = check_fit(task, problem.model_fn(), True, torch.device("cuda", 0))
     assert measured is None
     assert said == (
         "model: it was not tried, as it does not run on this machine's CPU: RuntimeError: fused kernel: expected a "
@@ -310,12 +312,25 @@ def test_a_program_that_cannot_be_tried_without_a_gpu_is_refused_in_one_line_and
 
 
 @pytest.mark.gpu
-def test_a_model_for_gpus_alone_trains_on_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "algorithm", [fedray.FedAvg(), fedray.Ditto(), fedray.Scaffold(), fedray.Mime(), fedray.FedAMP()]
+)
+def test_a_model_for_gpus_alone_trains_on_one(algorithm: Algorithm, tmp_path: Path) -> None:
+    """Its program is tried there, too, with a survey, and rows of single clients."""
     problem = class_problem(model_fn=OnGpus, test=5)
     model = fedray.FederatedModel(OnGpus, None, problem.loss_fn)
     place = fedray.Cluster("inline", gpus=1.0)
-    result = fedray.train(model, problem.data, cluster=place, run_dir=tmp_path / "run", progress=False)
+    result = fedray.train(
+        model, problem.data, algorithm=algorithm, cluster=place, run_dir=tmp_path / "run", progress=False
+    )
     assert result.history[-1].clients["failed"] == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("algorithm", [fedray.Ditto(), fedray.Scaffold(), fedray.FedAMP()])
+def test_a_trial_on_a_gpu_sees_what_one_on_the_cpu_sees(algorithm: Algorithm) -> None:
+    task = local_task(class_problem(), program=algorithm)
+    assert profile_of(task, torch.device("cuda", 0)) == profile_of(task) == task.profile
 
 
 def test_the_class_that_counts_as_positive_is_told_where_its_name_does_not_tell() -> None:

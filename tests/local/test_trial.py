@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,12 +12,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fedray.algorithms import Ditto, FedAMP, Mime
 from fedray.algorithms.base import Algorithm
+from fedray.config.registry import name_of
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.core.fields import Field
+from fedray.local import trial
 from fedray.local.clients import Clients
 from fedray.local.program import Profile
 from fedray.local.step import Step
+from fedray.local.task import LocalTask
+from fedray.local.trainer import Trainer
 from tests.helpers import class_problem, federation, local_task, remembered, train
 
 Program = Callable[[Clients], Any]
@@ -202,6 +207,22 @@ def test_numbers_that_nobody_would_hear_are_refused(telling: Algorithm, hook: st
     with pytest.raises(ConfigError, match=words) as raised:
         local_task(class_problem(), program=telling, stack=stack)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("algorithm", [Ditto(), Mime(), FedAMP()], ids=name_of)
+def test_a_program_is_tried_on_the_device_that_is_said(algorithm: Algorithm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another name of the CPU stands in for a GPU."""
+    task, seen, there = local_task(class_problem(), program=algorithm), set[torch.device](), torch.device("cpu", 0)
+
+    class Told(Trainer):
+        def __init__(self, task: LocalTask, devices: list[torch.device]) -> None:
+            seen.add(devices[0])
+            super().__init__(task, devices)
+
+    monkeypatch.setattr(trial, "Trainer", Told)
+    heard = {name: width for name, width in task.receives.items() if name not in task.profile.surveys}
+    assert trial.profile_of(replace(task, receives=heard), there) == task.profile
+    assert seen == {there}
 
 
 @pytest.mark.parametrize("wrong", WRONG_IN_A_STACK)
