@@ -45,6 +45,7 @@ REGISTRIES = {
     "Optimizers": ("local.optimizer", "how a client steps", parts.optimizers),
     "Schedules": ("local.lr_schedule", "the learning rate by round", parts.lr_schedules),
     "Trackers": ("tracking", "where records go", parts.trackers),
+    "Callbacks": ("callbacks", "what is called after each round, and may end the run", parts.callbacks),
 }
 """Every registry but that of the algorithms: its key in a config, and the reason for which it is there."""
 

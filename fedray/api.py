@@ -38,7 +38,6 @@ from fedray.core.monitor import Mode
 from fedray.core.waiting import waiting
 from fedray.data import ClientData
 from fedray.experiment.build import Config
-from fedray.experiment.experiment import Experiment
 from fedray.experiment.given import GivenModel
 from fedray.experiment.result import Result, result_of
 from fedray.experiment.shell import run_in_sight
@@ -50,7 +49,7 @@ from fedray.rundir.folder import RunFolder
 from fedray.sampling import Sampler
 from fedray.server import ServerOptimizer
 from fedray.tasks import Task
-from fedray.tracking.callbacks import Callback, Callbacks
+from fedray.tracking.callbacks import Callback
 from fedray.transforms import Transform
 
 Named = str | Mapping[str, Any]
@@ -239,7 +238,7 @@ def train(
     resume: bool = False,
     profile: str | int | None = None,
     progress: bool = True,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Sequence[Callback | Named] = (),
 ) -> Result:
     """Train a model on federated data.
 
@@ -278,10 +277,11 @@ def train(
             into the folder ``profile`` of the run.
         progress: show progress in the terminal, or below the cell of a notebook.
         callbacks: functions that are called in this process after each round, in order, each with the round's complete
-            :class:`fedray.RoundRecord`, which ``metrics.jsonl`` has by then.  One that returns True stops the run with
-            a checkpoint, as a signal would: ``result.stopped`` is True, and ``resume=True`` goes on.  One that raises
+            :class:`fedray.RoundRecord`, which ``metrics.jsonl`` has by then.  One that returns True ends the run after
+            that round, as ``stop`` would: ``result.stopped`` is True, and ``resume=True`` goes on.  One that raises
             is named in a warning and left out.  Each round waits for its evaluations and for the callbacks, so that
-            the round in which a run stops depends on nobody's speed.  A resume may tell its first round again.
+            the round in which a run ends depends on nobody's speed.  A resume may tell its first round again, and gives
+            the records before it to those with a method ``resume``.
 
     Returns:
         The trained module and the history.
@@ -293,7 +293,6 @@ def train(
     check_kind(model, FederatedModel, "model", "fedray.FederatedModel(lambda: nn.Linear(4, 2))")
     args = args or TrainArgs()
     check_kind(args, TrainArgs, "args", "fedray.TrainArgs(rounds=50)")
-    told = Callbacks(callbacks)
     place = Cluster(name=cluster) if isinstance(cluster, str) else cluster
     check_kind(place, Cluster, "cluster", 'fedray.Cluster(workers=2), "ray" or "inline"')
     content = {
@@ -302,6 +301,7 @@ def train(
         "data": data,
         "model": model.part(),
         "transforms": transforms if not isinstance(transforms, tuple) else list(transforms),
+        "callbacks": list(callbacks) if isinstance(callbacks, tuple) else callbacks,
     }
     for option, given in (("optimizer", model.optimizer_fn), ("loss", model.loss_fn)):
         if given is not None:
@@ -323,7 +323,8 @@ def train(
         folder.config()
     with waiting(quiet=not progress):
         experiment = Config.bind("python", {}, content).experiment(folder, resume=resume)
-    return _run(experiment, progress, told)
+    ended = run_in_sight(experiment, quiet=not progress, own_process=False)
+    return result_of(experiment.run, ended, shown=progress)
 
 
 def check_kind(given: Any, kind: type, name: str, such_as: str) -> None:
@@ -332,8 +333,3 @@ def check_kind(given: Any, kind: type, name: str, such_as: str) -> None:
         raise ConfigError(
             f"{name}: a fedray.{kind.__name__} is needed, such as {such_as}; this is {an(type(given).__name__)}"
         )
-
-
-def _run(experiment: Experiment, progress: bool, callbacks: Callbacks) -> Result:
-    ended = run_in_sight(experiment, quiet=not progress, own_process=False, callbacks=callbacks)
-    return result_of(experiment.run, ended, shown=progress)

@@ -60,6 +60,7 @@ from fedray.sampling import Sampler, samplers
 from fedray.server import PerClient, Server, ServerOptimizer, server_optimizers
 from fedray.tasks.base import Task, tasks
 from fedray.tracking.base import RunInfo, Tracker, trackers
+from fedray.tracking.callbacks import Callback, callbacks
 from fedray.transforms.base import Setting, Transform, transforms
 from fedray.transforms.codec import Codec, Draws
 
@@ -72,6 +73,7 @@ __all__ = [
     "Augmentation",
     "Batch",
     "BlockUpdate",
+    "Callback",
     "ClientData",
     "Clients",
     "Codec",
@@ -117,6 +119,7 @@ __all__ = [
     "algorithms",
     "attacks",
     "augmentations",
+    "callbacks",
     "data_sources",
     "losses",
     "lr_schedules",

@@ -146,8 +146,10 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (diagnosis,) = (snippet for snippet in snippets("yaml") if snippet.text.startswith("# diagnosis.yaml"))
     (tmp_path / "diagnosis.yaml").write_text(diagnosis.text)
     write_own_files(tmp_path, monkeypatch)
-    for snippet in snippets("yaml", "python"):  # walkthroughs.md names its files
-        if snippet.page.name == "walkthroughs.md" and (found := re.match(r"# (\w+\.\w+)\n", snippet.text)):
+    for snippet in snippets("yaml", "python"):  # these pages name their files
+        if snippet.page.name in ("walkthroughs.md", "between-rounds.md") and (
+            found := re.match(r"# (\w+\.\w+)\n", snippet.text)
+        ):
             (tmp_path / found[1]).write_text(snippet.text)
             monkeypatch.delitem(sys.modules, found[1].removesuffix(".py"), raising=False)
     return tmp_path
@@ -467,6 +469,12 @@ def test_the_python_of_the_page_on_rounds(
     assert stops == [True, False]
     assert [record.round for record in names["result"].history] == list(range(1, 51))
     assert "round 1: {" in capsys.readouterr().out
+    fails = [fedray.RoundRecord(round, failures=[{"client": "b"}]) for round in (1, 2, 3)]
+    warning = names["EarlyWarning"](rounds=3)
+    warning.resume(fails[:2])
+    assert capsys.readouterr().out == ""
+    warning(fails[2])
+    assert capsys.readouterr().out == "round 3: b has failed 3 times in a row\n"
 
 
 def test_the_python_of_the_page_on_results(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -24,6 +25,7 @@ from fedray.core.errors import ConfigError, RunFailed, counted
 from fedray.core.record import RoundRecord
 from fedray.core.stages import stage
 from fedray.run.driver import Run
+from fedray.run.ending import Ending
 from fedray.run.interrupt import StoppedEarly
 from fedray.run.worker import Job
 from fedray.rundir.names import to_go_on
@@ -53,6 +55,7 @@ class DriverActor:
     def __init__(self, gpus: float) -> None:
         own_gpus(gpus)
         self._stop = threading.Event()
+        self._ending: str | None = None
         self._answers = threading.Semaphore(0)
         self._executor: RayExecutor | None = None
 
@@ -71,17 +74,19 @@ class DriverActor:
         """Ask the run to end with a checkpoint."""
         self._stop.set()
 
-    def answer(self, stop: bool, said: Sequence[tuple[int, str]] = ()) -> None:
+    def answer(self, stop: bool, said: Sequence[tuple[int, str]] = (), ending: str | None = None) -> None:
         """Let a run with callbacks go on from a record that they were called with, or end if one of them says so.
 
         Args:
-            stop: it is to end.
+            stop: it is to stop with a checkpoint, as a signal has asked for it.
             said: lines of theirs for the log of the run, each with its level.
+            ending: the reason for which it has come to its end, in words.
         """
         for level, words in said:
             _fedray.log(level, "%s", words)
         if stop:
             self._stop.set()
+        self._ending = ending
         self._answers.release()
 
     def run(self, run: Run, workers: WorkerArgs) -> Iterator[list[RoundRecord | str] | Ended]:
@@ -94,7 +99,8 @@ class DriverActor:
         ended = Ended()
         with _warnings(waiting):
             try:
-                for record in run.records(lambda job: self._start(job, workers), self._stop.is_set):
+                start = partial(self._start, workers=workers)
+                for record in run.records(start, self._stop.is_set, lambda: self._ending):
                     waiting.append(record)
                     if run.callbacks or time.monotonic() - sent >= _PERIOD:
                         yield _taken(waiting)
@@ -183,7 +189,9 @@ def ask_to_stop(actor: Any) -> None:
         actor.stop.remote()
 
 
-def stream(actor: Any, run: Run, workers: WorkerArgs, stopping: Callable[[], bool]) -> Iterator[RoundRecord]:
+def stream(
+    actor: Any, run: Run, workers: WorkerArgs, stopping: Callable[[], bool], ending: Ending = lambda: None
+) -> Iterator[RoundRecord]:
     """Send a run to a driver actor, and yield its records as they come.
 
     Args:
@@ -192,6 +200,7 @@ def stream(actor: Any, run: Run, workers: WorkerArgs, stopping: Callable[[], boo
         workers: the placement of its workers.
         stopping: asked often while the actor comes up; from then on it is the actor that is asked to stop. A run with
             callbacks goes on, or stops, by what it says when the next record is asked for.
+        ending: likewise, the reason for which the run has come to its end.
 
     Raises:
         RunFailed: the run failed, or its driver died.
@@ -223,7 +232,7 @@ def stream(actor: Any, run: Run, workers: WorkerArgs, stopping: Callable[[], boo
                 else:
                     with _heard() as said:
                         yield one
-                    actor.answer.remote(stopping(), said)
+                    actor.answer.remote(stopping(), said, ending())
     except RayTaskError as error:
         raise RunFailed(f"the driver failed: {error}") from error
     except RayError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -18,6 +18,7 @@ from fedray.core.record import RoundRecord
 from fedray.core.stages import stage
 from fedray.data.sites import Silo as DataSilo
 from fedray.run.driver import Run
+from fedray.run.ending import OnStop
 from fedray.run.interrupt import held
 
 
@@ -27,7 +28,7 @@ def records_on_ray(
     worker: WorkerSection,
     driver: DriverSection,
     block_timeout: float | None,
-    on_stop: Callable[[Callable[[], None]], None],
+    on_stop: OnStop,
 ) -> Iterator[RoundRecord]:
     """Launch a run on Ray and yield its records, see ``fedray.experiment.build.Experiment.records``."""
     stage("starting Ray")
@@ -54,14 +55,17 @@ def records_on_ray(
             )
             stage("starting the driver")
             actor = left.enter_context(driver_actor(own))
-            stopping = threading.Event()
+            stopping, reasons = threading.Event(), list[str]()
 
-            def stop() -> None:
-                stopping.set()
-                ask_to_stop(actor)
+            def stop(reason: str | None = None) -> None:
+                if reason is not None:
+                    reasons.append(reason)  # goes with the answer to the record by which it was given
+                else:
+                    stopping.set()
+                    ask_to_stop(actor)
 
             on_stop(stop)
-        yield from stream(actor, run, args, stopping.is_set)
+        yield from stream(actor, run, args, stopping.is_set, lambda: reasons[0] if reasons else None)
 
 
 def _silos(silos: Mapping[str, DataSilo]) -> dict[str, Silo]:

@@ -253,7 +253,7 @@ class ImportedFunction(Imported):
             if not self._gives_one(found):
                 return functools.partial(found, **self.options) if self.options else found
             if dataclasses.is_dataclass(found):
-                return bind(found, self.options, self.key)  # type: ignore[return-value]
+                return self.called(bind, found, self.options, self.key)  # type: ignore[no-any-return]
             return self.called(found, **copy.deepcopy(self.options))  # type: ignore[no-any-return]
 
     def _gives_one(self, found: Any) -> bool:

@@ -101,7 +101,7 @@ class Registry(Mapping[str, type]):
         """Return the entry registered as ``name``; ConfigError naming ``key`` and the nearest known name."""
         broken = self._load()
         if name not in self._entries:
-            known = ", ".join(sorted(self._entries))
+            known = ", ".join(sorted(self._entries)) or "none"
             hint = nearest(name, self._entries)
             module, dot, attribute = name.rpartition(".")
             own = f"{module}:{attribute}" if dot and module and attribute else "my_module:name"

@@ -386,6 +386,7 @@ class ExperimentSchema(TopSection):
     aggregator: Any = "mean"
     attack: Any = None
     sampler: Any = "full"
+    callbacks: list[Any] = field(default_factory=list)
     local: Any = None
     cluster: Any = None
     worker: Any = None

@@ -32,6 +32,7 @@ from fedray.data import data_sources
 from fedray.data.augment_chain import sections
 from fedray.data.sources.text import Text
 from fedray.experiment.chosen import (
+    chosen_callbacks,
     chosen_data,
     chosen_function,
     chosen_metrics,
@@ -52,6 +53,7 @@ from fedray.sampling import Sampler, samplers
 from fedray.server import ServerOptimizer, server_optimizers
 from fedray.tasks import Task, tasks
 from fedray.tracking import Tracker, trackers
+from fedray.tracking.callbacks import callbacks
 from fedray.transforms import Transform, transforms
 
 
@@ -85,6 +87,7 @@ class Bound:
     server_schedule: LRSchedule | None
     transforms: tuple[Transform, ...]
     tracking: tuple[Tracker, ...]
+    callbacks: tuple[Any, ...]
     aggregator: Aggregator
     attack: Attack | None
     sampler: Sampler
@@ -141,6 +144,7 @@ class Bound:
                 bind_part(transforms, node, f"transforms[{i}]") for i, node in enumerate(schema.transforms)
             ),
             tracking=chosen_trackers(schema.tracking),
+            callbacks=chosen_callbacks(schema.callbacks),
             aggregator=bind_part(aggregators, schema.aggregator, "aggregator"),
             attack=None if schema.attack is None else bind_part(attacks, schema.attack, "attack"),
             sampler=bind_part(samplers, schema.sampler, "sampler"),
@@ -196,9 +200,12 @@ class Bound:
             "budget": dump(self.budget),
             **({} if self.privacy is None else {"privacy": dump(self.privacy)}),
             "tracking": _list(dumped, "tracking"),
+            **({"callbacks": told} if (told := _list(dumped, "callbacks")) else {}),
             "run": dump(self.run),
         }
-        first = {PYTHON: objects} if objects else {}
+        # Functions that listen are none that a run cannot go on without.
+        needed = {key: words for key, words in objects.items() if not key.startswith("callbacks[")}
+        first = {PYTHON: needed} if needed else {}
         return to_yaml(overlay({**first, **filled}, self.raw))
 
     def _parts(self) -> list[tuple[str, Registry, Any]]:
@@ -219,6 +226,7 @@ class Bound:
             ("local.lr_schedule", lr_schedules, self.lr_schedule),
             *([("local.loss", losses, self.loss)] if self.loss else []),
             *((f"tracking[{i}]", trackers, part) for i, part in enumerate(self.tracking)),
+            *((f"callbacks[{i}]", callbacks, part) for i, part in enumerate(self.callbacks)),
         ]
 
     def code(self) -> dict[str, str]:

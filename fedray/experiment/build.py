@@ -79,6 +79,7 @@ from fedray.rundir.tree import new_folder
 from fedray.sampling import Sampler
 from fedray.tasks import Task, infer
 from fedray.tasks.inferred import Shape
+from fedray.tracking.callbacks import Callbacks
 from fedray.transforms.codec import Codec
 
 
@@ -311,6 +312,7 @@ class Config(Bound):
         self.place.check()
         for tracker in self.tracking:
             tracker.check()
+        told = Callbacks(self.callbacks)
         plan = self.plan(folder.encoding(), folder.inputs(), folder.meaning()) if resume else self.plan()
         if not resume:
             folder.check_new()
@@ -325,12 +327,13 @@ class Config(Bound):
             resume=resume,
             code=self.code(),
             trackers=self.tracking,
+            callbacks=told.names,
             notes=(*plan.notes, *([traced.words] if traced else []), *self._code(), *self._earlier()),
             profile=traced,
             warnings=(*load_plugins(), *plan.task.data.warnings, *plan.warnings),
         )
         run.check_rounds()
-        return Experiment(run, self.place)
+        return Experiment(run, self.place, told)
 
 
 def _profiled(task: LocalTask, untried: str | None, where: torch.device) -> LocalTask:

@@ -8,7 +8,7 @@ from typing import Any
 from fedray.config.binding import bind, is_plain, options_of
 from fedray.config.registry import Imported, Registry, bind_part, made
 from fedray.config.sections import ModelSection
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, an
 from fedray.data import ClientData, data_sources
 from fedray.data.augment_chain import chosen
 from fedray.experiment.given import GivenData, GivenModel
@@ -21,6 +21,7 @@ from fedray.optim import LRSchedule, lr_schedules
 from fedray.privacy import Privacy
 from fedray.server import ServerOptimizer, server_optimizers
 from fedray.tracking import Tracker, trackers
+from fedray.tracking.callbacks import callbacks, check_callback
 
 
 def chosen_data(node: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -80,6 +81,25 @@ def chosen_trackers(nodes: list[Any]) -> tuple[Tracker, ...]:
                 f"tracking[{position}]: the same tracker as tracking[{found.index(tracker)}]; leave one of them out"
             )
         found.append(tracker)
+    return tuple(found)
+
+
+def chosen_callbacks(nodes: Any) -> tuple[Any, ...]:
+    """Return the callbacks of a config, and functions made in Python among them.
+
+    Raises:
+        ConfigError: one of them cannot be called with a record.
+    """
+    if not isinstance(nodes, Sequence):
+        such_as = "a list of functions is needed, such as [print], or of names, [my_module:name]"
+        raise ConfigError(f"callbacks: {such_as}; this is {an(type(nodes).__name__)}")
+    found = []
+    for position, node in enumerate(nodes):
+        key = f"callbacks[{position}]"
+        part = bind_part(callbacks, node, key) if isinstance(node, str | Mapping) else node
+        if not isinstance(part, Imported):
+            check_callback(part, key)
+        found.append(part)
     return tuple(found)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 from fedray.cluster.jobs.submission import short_lived
 from fedray.core.errors import ConfigError
@@ -12,24 +12,27 @@ from fedray.core.record import RoundRecord
 from fedray.experiment.place import Place
 from fedray.models.prototype import forget
 from fedray.run.driver import Run
+from fedray.run.ending import OnStop
 from fedray.run.interrupt import StoppedEarly, held
 from fedray.rundir.lock import starting_a_driver, taken_over_from
+from fedray.tracking.callbacks import Callbacks
 
 _log = logging.getLogger("fedray")
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A run and its place, ready to start."""
+    """A run, its place and its callbacks, ready to start."""
 
     run: Run
     place: Place
+    callbacks: Callbacks = field(default_factory=Callbacks)
 
-    def records(self, on_stop: Callable[[Callable[[], None]], None] = lambda stop: None) -> Iterator[RoundRecord]:
+    def records(self, on_stop: OnStop = lambda stop: None) -> Iterator[RoundRecord]:
         """Run; yields each round's record when it is complete.
 
         Args:
-            on_stop: is given a function that asks the run to end with a checkpoint.
+            on_stop: is given a function that asks the run to stop with a checkpoint or, called with a reason, to end.
 
         Raises:
             RunFailed: the run could not go on; see ``fedray.run.driver.Run.records``.

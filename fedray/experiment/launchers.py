@@ -6,7 +6,7 @@ A launcher knows which data and workers a run can have, starts it, and streams i
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -15,14 +15,13 @@ from fedray.core.errors import ConfigError
 from fedray.core.record import RoundRecord
 from fedray.data.sites import Sites, here
 from fedray.run.driver import Run
+from fedray.run.ending import OnStop
 from fedray.run.executor import InlineExecutor
 from fedray.run.interrupt import held
 from fedray.run.worker import devices_of
 from fedray.rundir.folder import RunFolder
 
 _SYSTEMS = {"darwin": "macOS", "win32": "Windows"}
-
-OnStop = Callable[[Callable[[], None]], None]
 
 
 class Launcher(Protocol):
@@ -79,9 +78,10 @@ class Inline:
         on_stop: OnStop,
     ) -> Iterator[RoundRecord]:
         """Run here."""
-        stopped: list[bool] = []
-        on_stop(lambda: stopped.append(True))
-        return run.records(lambda job: InlineExecutor(job, devices_of(worker.gpus)), lambda: bool(stopped))
+        asked: list[str | None] = []
+        on_stop(lambda reason=None: asked.append(reason))
+        stopping, ending = lambda: None in asked, lambda: next(filter(None, asked), None)
+        return run.records(lambda job: InlineExecutor(job, devices_of(worker.gpus)), stopping, ending)
 
 
 class OnRay:

@@ -19,7 +19,7 @@ from fedray.rundir.checkpoint import Checkpoint
 from fedray.rundir.client_table import read_clients
 from fedray.rundir.names import METRICS
 from fedray.tracking.base import RunInfo
-from fedray.tracking.jsonl import read_records
+from fedray.tracking.jsonl import records_before
 from fedray.tracking.panel import panel
 from fedray.tracking.progress import Progress
 
@@ -41,7 +41,7 @@ class Result:
         history: one record for each round of the run, oldest first, those before a resume too; with
             ``evaluate_before`` the first is that of round 0.
         run_dir: the run folder.
-        stopped: it was stopped by a signal or a callback, with a checkpoint saved.
+        stopped: a signal or a callback has ended it before its last round, with a checkpoint saved.
         best: the module as it was after the best round by ``TrainArgs(checkpoint_best=)``; None if none was asked for.
         cell: the number of the notebook's cell that the run was shown below, where the result has one line; None: none.
     """
@@ -99,10 +99,10 @@ def result_of(run: Run, ended: Ended, shown: bool) -> Result:
     if saved is None:
         raise RunFailed(f"stopped before the first round; nothing was saved in {run.folder.path}")
     first = history[0].round if history else run.plan.rounds + 1
-    records = read_records(run.folder.path / METRICS) if run.resume else []
-    earlier = [RoundRecord.from_json(record) for record in records if record["round"] < first]
+    earlier = records_before(run.folder.path / METRICS, first) if run.resume else []
     best, at = _best(run, saved), cell() if shown else None
-    return Result(_module(run, saved), earlier + history, run.folder.path, ended.stopped, best, at)
+    stopped = ended.stopped or ended.by_callback
+    return Result(_module(run, saved), earlier + history, run.folder.path, stopped, best, at)
 
 
 def _module(run: Run, saved: Checkpoint) -> nn.Module:

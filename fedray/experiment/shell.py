@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fedray.core.errors import RunFailed
 from fedray.core.notebooks import in_notebook
 from fedray.core.record import RoundRecord
 from fedray.core.stages import listening
 from fedray.experiment.experiment import Experiment
+from fedray.run.ending import Stop, gone_on_after
 from fedray.run.failure_policy import lies_with_a_client
 from fedray.run.interrupt import StopSignals, exit_at_once
 from fedray.rundir.names import to_go_on, to_look_at
-from fedray.tracking.callbacks import Callbacks
 from fedray.tracking.console import Console
 from fedray.tracking.notebook import Notebook
-
-_log = logging.getLogger("fedray")
 
 
 @dataclass(frozen=True)
@@ -28,11 +24,13 @@ class Ended:
 
     Args:
         history: the records of the rounds that were run here, in order.
-        stopped: True if a signal or a callback stopped it, with a checkpoint saved.
+        stopped: a signal stopped it, with a checkpoint saved.
+        by_callback: a callback ended it before its last round.
     """
 
     history: list[RoundRecord]
     stopped: bool
+    by_callback: bool = False
 
 
 def run_in_sight(
@@ -40,26 +38,27 @@ def run_in_sight(
     *,
     quiet: bool = False,
     own_process: bool = True,
-    callbacks: Callbacks | None = None,
     alone: bool = True,
 ) -> Ended:
-    """Run an experiment in sight of the user; a signal stops it with a checkpoint, and so does a callback.
+    """Run an experiment in sight of the user; a signal stops it with a checkpoint.
+
+    Its callbacks are called in this process after each record, before the next round begins; one that says so ends it.
 
     Args:
         experiment: the run and its place.
         quiet: show nothing.
         own_process: a second signal ends the process at once; False, where it is the user's, such as a notebook: it is
             raised again, and interrupts.
-        callbacks: called in this process after each record, before the next round begins.
         alone: False: it is one of several runs, and whoever runs them says at the end how to look at all.
 
     Raises:
         RunFailed: the run could not go on, with the place of its log.
         ConfigError: a mistake that was found as the run started.
     """
-    told = callbacks or Callbacks()
-    run = replace(experiment.run, callbacks=told.names)
-    stops: list[Callable[[], None]] = []
+    run, told = experiment.run, experiment.callbacks
+    stops, ended_by = list[Stop](), list[str]()
+    # Who goes on with a run that a callback had ended knows better than the callback.
+    gone_on = gone_on_after(run.folder.summary()) if run.resume else 0
     hints = run.hints() if alone else []
     console = Notebook(hints) if in_notebook() and not quiet else Console(quiet=quiet, hints=hints)
     again = "exit" if own_process else "interrupt"
@@ -69,22 +68,22 @@ def run_in_sight(
     )
     history: list[RoundRecord] = []
 
-    def armed(stop: Callable[[], None]) -> None:
+    def armed(stop: Stop) -> None:
         stops.append(stop)
         signals.arm(stop)
 
     console.start(run.info())
     try:
         with signals, listening(console.stage):
-            for record in replace(experiment, run=run).records(armed):
+            for record in experiment.records(armed):
+                if run.resume and not history:
+                    told.resume(run.folder.path, record.round)
                 history.append(record)
                 console.round(record)
-                who = told.tell(record)
-                if who and record.round < run.plan.rounds:
-                    stops[0]()
-                    words = f"{who} stops the run after round {record.round}: saving a checkpoint"
-                    console.note(words)
-                    _log.info("%s", words)
+                reason = told.tell(record)
+                if reason and gone_on < record.round < run.plan.rounds:
+                    ended_by.append(reason)
+                    stops[0](reason)
         # Not by the signals: one that comes late finds a run that is finished all the same.
         summary = run.folder.summary()
         if summary["status"] != "stopped":
@@ -99,4 +98,4 @@ def run_in_sight(
         raise type(error)(f"{error}{look}\nlog: {run.folder.log}") from error
     finally:
         console.close()
-    return Ended(history, summary["status"] == "stopped")
+    return Ended(history, summary["status"] == "stopped", bool(ended_by))

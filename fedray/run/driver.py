@@ -20,6 +20,7 @@ from fedray.local.views import has_own
 from fedray.models.prototype import peek
 from fedray.run.best import Best
 from fedray.run.client_spending import spending_of
+from fedray.run.ending import ENDED_BY, Ending, ending_again, lost_callbacks
 from fedray.run.evaluation import with_statistics
 from fedray.run.executor import Executor
 from fedray.run.federation import Federation
@@ -67,8 +68,7 @@ class Run:
         resume: go on from the newest checkpoint.
         code: the SHA-256 of each file of the user's own code, as it is where the run is made.
         trackers: the trackers besides ``metrics.jsonl``; a failure of theirs does not end the run.
-        callbacks: names of the functions that whoever takes the records calls with each, and that may stop the run:
-            the next round begins once they were called.
+        callbacks: names of the functions that are called with each record before the next round, and may end the run.
         notes: lines for the head of the log.
         warnings: warnings raised while the data was read, before there was a log.
         started_by: token of the owner of the folder who starts the run's driver, see
@@ -149,14 +149,11 @@ class Run:
             return
         yield from compare(saved, self.plan.task.data, self.hardware, self.plan.sampler)
         first = saved["round"] + 1
-        keys = configs.config_changes(self.folder.path, self.config, first, self.defaults)
-        if keys:
+        if keys := configs.config_changes(self.folder.path, self.config, first, self.defaults):
             yield logging.WARNING, f"the config is another one from round {first} on: {listed(keys)}"
         if self.plan.evaluate.before and saved["round"] and any("evaluate.before" in key for key in keys):
             yield logging.WARNING, "evaluate.before: the model before training is not evaluated any more, as it is gone"
-        if lost := [name for name in saved.get("callbacks", ()) if name not in self.callbacks]:
-            words = f"the callbacks of the Python that started this run ({listed(lost)}) are not there: it goes on "
-            yield logging.WARNING, f"{words}without them; fedray.train(..., callbacks=[...], resume=True) has them"
+        yield from ((logging.WARNING, words) for words in lost_callbacks(saved, self.callbacks))
         yield from other_curves(self.plan, configs.rounds_before(self.folder.path, first), first)
 
     def warn(self) -> None:
@@ -170,7 +167,10 @@ class Run:
                 _log.warning("%s", words)
 
     def records(
-        self, start: Callable[[Job], Executor], stopping: Callable[[], bool] = lambda: False
+        self,
+        start: Callable[[Job], Executor],
+        stopping: Callable[[], bool] = lambda: False,
+        ending: Ending = lambda: None,
     ) -> Iterator[RoundRecord]:
         """Run, yielding each round's record when it is complete.
 
@@ -178,6 +178,7 @@ class Run:
             start: makes the executor.
             stopping: asked often; once true the round in progress is dropped, a checkpoint saved, and the iterator
                 ends.
+            ending: asked between rounds; once there is a reason, the run has come to its end.
 
         Raises:
             RunFailed: with the state of the last finished round saved.
@@ -195,7 +196,7 @@ class Run:
                 executor = start(self.job())
             try:
                 with self._told_if_it_fails():
-                    drive = _Drive(self, executor, stopping)
+                    drive = _Drive(self, executor, stopping, ending)
                 # Not before: a config that cannot go on with what there is must not take the place of the one that can.
                 self.folder.keep_config(self.config, drive.first, self.defaults)
                 keep_code(self.folder.path, self.code, drive.first)
@@ -228,8 +229,8 @@ class Run:
 class _Drive:
     """The work of one process on a run."""
 
-    def __init__(self, run: Run, executor: Executor, stopping: Callable[[], bool]) -> None:
-        self._run, self._executor = run, executor
+    def __init__(self, run: Run, executor: Executor, stopping: Callable[[], bool], ending: Ending) -> None:
+        self._run, self._executor, self._ending = run, executor, ending
         self._saved = -1
         self._state = self._initial_state()
         self._started_at = self._state.round
@@ -239,7 +240,7 @@ class _Drive:
         self._clients = ClientTable(run.folder.clients, run.plan.task.data.client_id, run.plan.evaluate.keep_clients)
         withhold = nothing if run.plan.privacy is None else NotPrivate(run.folder.path / NOT_PRIVATE)
         begin = partial(Rounds, run.plan, self._state, executor, self._save, stopping, awaited=bool(run.callbacks))
-        self._rounds = begin(keep=self._clients.write, spending=self._spending, withhold=withhold)
+        self._rounds = begin(keep=self._clients.write, spending=self._spending, withhold=withhold, ending=self._ending)
         guarded = (Guarded(made(tracker)) for tracker in run.trackers)
         self._trackers: list[Tracker] = [JsonLines(run.folder.path / METRICS), Labels(), *guarded]
         self._last: RoundRecord | None = None
@@ -271,6 +272,7 @@ class _Drive:
         checkpoint.drop_after(self._run.folder.checkpoints, saved.round)
         state.store.kept = frozenset(checkpoint.segments(self._run.folder.checkpoints))
         self._saved = saved.round
+        self._ending = ending_again(saved, self._run.folder.summary()) or self._ending
         best = checkpoint.best_of(saved.state)
         if BEST in state.watches and best and best["round"] not in checkpoint.rounds_in(self._run.folder.checkpoints):
             _log.warning("the checkpoint of the best round, %d, is gone: the best from here on is kept", best["round"])
@@ -282,7 +284,7 @@ class _Drive:
         state.totals.seconds = time.time() - self._began
         state.store.flush()
         kept, meaning = run.plan.checkpoint, Meaning.of(run.plan.task).to_json()
-        begun = origin(run.plan.task.data, run.hardware, run.plan.sampler)
+        begun = {**origin(run.plan.task.data, run.hardware, run.plan.sampler), ENDED_BY: self._ending()}
         wrote = {**begun, "callbacks": list(run.callbacks), "frozen": self._frozen, "meaning": meaning}
         wrote |= {"privacy": self._spending.to_json()} if self._spending else {}
         content = snapshot(run.plan, state, wrote)

@@ -28,9 +28,9 @@ from fedray.metrics.measures import together
 from fedray.run.addressed import FOLDER, Addressed
 from fedray.run.aggregation import aggregate, move, noise_of
 from fedray.run.beside import Beside
-from fedray.run.budget import used_up
 from fedray.run.by_client import evaluated_in, of_training
 from fedray.run.client_spending import ClientSpending
+from fedray.run.ending import Ending, reason_to_end
 from fedray.run.evaluation import HoldoutReport, TestReport
 from fedray.run.executor import Executor
 from fedray.run.failure_policy import listed, verdict
@@ -41,7 +41,6 @@ from fedray.run.spending import BudgetExceeded, Spending
 from fedray.run.state import COMPLETE, ServerState
 from fedray.run.survey import Survey, surveyed
 from fedray.run.usage import charge
-from fedray.run.watch import patience_used_up
 from fedray.run.withheld import ABORTED, Withhold, nothing
 from fedray.run.worker import Item, Report
 from fedray.rundir.client_table import ClientRows
@@ -75,6 +74,7 @@ class Rounds:
         keep: keeps what each client got; called before the record is told, so that whoever reads that finds it.
         spending: the privacy that is spent, under ``privacy``.
         withhold: under ``privacy`` takes out of a record what the noise does not protect.
+        ending: the reason for which whoever takes the records ends the run.
         addressed: the folder for what the server sends to single clients; default: below that of the clients' state.
 
     Attributes:
@@ -96,10 +96,11 @@ class Rounds:
         addressed: Path | None = None,
         spending: Spending | ClientSpending | None = None,
         withhold: Withhold = nothing,
+        ending: Ending = lambda: None,
     ) -> None:
         self._plan, self._state, self._executor = plan, state, executor
         self._save, self._stopping, self._clock, self._keep = save, stopping, clock, keep
-        self._spending, self._withhold = spending, withhold
+        self._spending, self._withhold, self._ending = spending, withhold, ending
         self._journal: Journal = spending.write if spending else unwritten
         self._awaited = awaited or bool(plan.monitors)
         self._addressed = Addressed(addressed or state.store.folder / FOLDER, plan.algorithm.addressed)
@@ -138,13 +139,7 @@ class Rounds:
 
     def _goes_on(self) -> bool:
         plan, state = self._plan, self._state
-        reasons = {
-            "budget": used_up(plan.budget, state.totals, state.round)
-            or (self._spending and self._spending.used_up(state.round)),
-            "early_stopped": patience_used_up(plan.stop, state.watches),
-        }
-        if state.round < plan.rounds:
-            self.ended = next(((kind, words) for kind, words in reasons.items() if words), None)
+        self.ended = reason_to_end(plan, state, self._spending, self._ending)
         return state.round < plan.rounds and self.ended is None
 
     def _round(self) -> Iterator[RoundRecord]:

@@ -37,6 +37,15 @@ def read_records(path: Path | str) -> list[dict[str, Any]]:
     return records
 
 
+def records_before(path: Path, first: int) -> list[RoundRecord]:
+    """Return the records of a ``metrics.jsonl`` of the rounds before ``first``, in order.
+
+    Raises:
+        ConfigError: as :func:`read_records`.
+    """
+    return [RoundRecord.from_json(record) for record in read_records(path) if record["round"] < first]
+
+
 def _record(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)

@@ -89,7 +89,7 @@ def test_a_failed_run_names_its_log(experiment: Experiment) -> None:
         raise RunFailed("by hand")
 
     with pytest.raises(RunFailed, match=r"^by hand\nlog: run/log\.txt$"):
-        train(Watched(experiment.run, experiment.place, fail), quiet=True)
+        train(Watched(experiment.run, experiment.place, after_one=fail), quiet=True)
 
 
 def test_a_table_that_cannot_be_read_does_not_change_how_a_run_ended(

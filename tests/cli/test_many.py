@@ -71,6 +71,21 @@ def test_finished_cells_are_not_run_again(cli: Cli, small: Path, begun: list[str
     assert len(begun) == 3
 
 
+@pytest.mark.parametrize("at_once", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_run_that_a_callback_ends_is_done_and_the_next_one_begins(at_once: int, cli: Cli, small: Path) -> None:
+    Path("early.py").write_text("def late(record, after):\n    return record.round == after\n")
+    words = ["callbacks=[{name: 'early:late', after: 2}]", "seed=1,2", "--at-once", str(at_once)]
+    outcome = cli("sweep", small, *words)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "2/2" in outcome.out
+    for name in ("seed=1", "seed=2"):
+        summary = json.loads(Path("sweeps/small", name, "summary.json").read_text())
+        assert (summary["status"], summary["rounds"]) == ("early_stopped", 2)
+        assert "early.py" in Path("sweeps/small", name, "code.json").read_text()
+    assert cli("resume", "sweeps/small/seed=1", "callbacks=[]", "-q").status == 0
+    assert json.loads(Path("sweeps/small/seed=1/summary.json").read_text())["status"] == "finished"
+
+
 def test_a_sweep_of_other_settings_adds_to_the_table_of_those_before(cli: Cli, small: Path, begun: list[str]) -> None:
     assert cli("sweep", small, "local.epochs=1,2", "-q").status == 0
     whole = json.loads(Path("sweeps/small/table.json").read_text())

@@ -31,7 +31,7 @@ class Behind:
         self.plan = SimpleNamespace(task=None)
         self.stopping: Any = None
 
-    def records(self, executor: Any, stopping: Any) -> Iterator[Any]:
+    def records(self, executor: Any, stopping: Any, ending: Any) -> Iterator[Any]:
         self.stopping = stopping
         yield from (1, 2, 3)
         if self.error is not None:
@@ -85,17 +85,18 @@ def test_workers_that_come_up_are_counted_until_the_first_record(ray: FakeRay) -
     assert said[5:] == []
 
 
+@pytest.mark.parametrize("ends", [False, True])
 @pytest.mark.parametrize("last", [1, 2, 3])
-def test_a_run_with_callbacks_goes_on_once_each_record_is_answered(last: int, ray: FakeRay) -> None:
-    """By whoever asks for the next one; a stop is known before the run is asked for more."""
+def test_a_run_with_callbacks_goes_on_once_each_record_is_answered(last: int, ends: bool, ray: FakeRay) -> None:
+    """By whoever asks for the next one; a stop, and a reason to end, are known before the run is asked for more."""
     events: list[Any] = []
 
     class Asked(Behind):
-        def records(self, executor: Any, stopping: Any) -> Iterator[Any]:
+        def records(self, executor: Any, stopping: Any, ending: Any) -> Iterator[Any]:
             for number in (1, 2, 3):
                 events.append(f"round {number}")
                 yield number
-                if stopping():
+                if (ending() == "m.f ends the run") if ends else stopping():
                     return
 
     def enough() -> bool:
@@ -103,7 +104,8 @@ def test_a_run_with_callbacks_goes_on_once_each_record_is_answered(last: int, ra
 
     actor: Any = Actor(ray, DriverActor(0))
     run: Any = Asked(callbacks=("m.f",))
-    for number in stream(actor, run, WorkerArgs(), enough):
+    asked: list[Any] = [lambda: False, lambda: "m.f ends the run" if enough() else None] if ends else [enough]
+    for number in stream(actor, run, WorkerArgs(), *asked):
         events += [number]
     assert events == [event for number in range(1, last + 1) for event in (f"round {number}", number)]
     assert ray.calls.count("answer") == last
@@ -116,7 +118,7 @@ def test_what_callbacks_say_reaches_the_log_of_the_run_before_it_goes_on(
     here, events = logging.getLogger("fedray"), list[str]()
 
     class Run(Behind):
-        def records(self, executor: Any, stopping: Any) -> Iterator[Any]:
+        def records(self, executor: Any, stopping: Any, ending: Any) -> Iterator[Any]:
             for number in (1, 2, 3):
                 yield number
                 events.extend(record.getMessage() for record in caplog.records)
@@ -146,10 +148,10 @@ def test_warnings_of_the_cluster_reach_whoever_asked_for_the_run(
     """Between the records, and before the end; what the run itself warns of was told before it began."""
 
     class Loses(Behind):
-        def records(self, executor: Any, stopping: Any) -> Iterator[Any]:
+        def records(self, executor: Any, stopping: Any, ending: Any) -> Iterator[Any]:
             group.warning("worker %s died", "b")
             logging.getLogger("fedray").warning("the data are others")
-            yield from super().records(executor, stopping)
+            yield from super().records(executor, stopping, ending)
 
     group = logging.getLogger("fedray.cluster.work.group")
     for error in (None, RunFailed("no worker is left")):

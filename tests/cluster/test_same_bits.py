@@ -75,7 +75,7 @@ def test_a_callback_stops_after_the_same_round_wherever_it_is_called(tmp_path: P
         assert (result.stopped, len(result.history), len(seen)) == (True, 3, 3)
         assert seen == [record.test["loss"] for record in result.history]
         log = RunFolder(tmp_path / str(number)).log.read_text()
-        assert log.count("enough stops the run after round 3: saving a checkpoint") == 1
+        assert log.count("enough ends the run, after round 3") == 1
         places[number] = problem.hashes(result), seen
     assert places[0] == places[1]
 

@@ -26,6 +26,7 @@ from fedray.sampling import samplers
 from fedray.server import server_optimizers
 from fedray.tasks import tasks
 from fedray.tracking import trackers
+from fedray.tracking.callbacks import callbacks
 from fedray.transforms import transforms
 
 KINDS: dict[str, Registry] = {
@@ -45,6 +46,7 @@ KINDS: dict[str, Registry] = {
     "tasks": tasks,
     "metrics": metrics,
     "trackers": trackers,
+    "callbacks": callbacks,
 }
 
 
@@ -110,6 +112,8 @@ def _table(registry: Registry) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
+    if not registry:
+        table.add_row(Text("none"), Text("Your own is named my_module:name."))
     for name, part in registry.items():
         table.add_row(Text(name), Text(summary(part)))
         if options := _options(_defaults(part)):

@@ -1,0 +1,84 @@
+"""The end of a run before its last round: by a budget, by a metric, or by whoever takes its records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from fedray.run.budget import used_up
+from fedray.run.client_spending import ClientSpending
+from fedray.run.plan import Plan
+from fedray.run.spending import Spending
+from fedray.run.state import ServerState
+from fedray.run.watch import patience_used_up
+from fedray.rundir.checkpoint import Checkpoint
+from fedray.rundir.names import COMPLETE
+
+Ending = Callable[[], str | None]
+"""The reason, in words, for which whoever takes the records ends the run, or None; asked between rounds."""
+
+Stop = Callable[..., None]
+"""The way to ask a run to stop with a checkpoint or, with a reason in words, to come to its end."""
+
+OnStop = Callable[[Stop], None]
+"""The taker of what asks a run to stop, once it can be asked."""
+
+ENDED_BY = "ended_by"
+"""The key of that reason in a checkpoint."""
+
+
+def reason_to_end(
+    plan: Plan, state: ServerState, spending: Spending | ClientSpending | None, ending: Ending
+) -> tuple[str, str] | None:
+    """Return as what a run ends before its last round, ``budget`` or ``early_stopped``, and the reason in words.
+
+    None: it goes on, or has done all its rounds.
+    """
+    if state.round >= plan.rounds:
+        return None
+    reasons = {
+        "budget": used_up(plan.budget, state.totals, state.round) or (spending and spending.used_up(state.round)),
+        "early_stopped": patience_used_up(plan.stop, state.watches) or ending(),
+    }
+    return next(((kind, words) for kind, words in reasons.items() if words), None)
+
+
+def gone_on_after(summary: Mapping[str, Any]) -> int:
+    """Return the round after which a run had come to its end, and is gone on with; 0: it had not.
+
+    >>> gone_on_after({"status": "early_stopped", "rounds": 7}), gone_on_after({"status": "stopped", "rounds": 7})
+    (7, 0)
+    """
+    return int(summary["rounds"]) if summary.get("status") in COMPLETE else 0
+
+
+def ending_again(saved: Checkpoint, summary: Mapping[str, Any]) -> Ending | None:
+    """Return what gives the reason for which a run was ending as it was killed; None: it was not.
+
+    It then ends after that round all the same.
+
+    >>> saved = Checkpoint(7, {}, {"ended_by": "callbacks[0]: mine:f ends the run"})
+    >>> ending_again(saved, {})()
+    'callbacks[0]: mine:f ends the run'
+    >>> ending_again(saved, {"status": "early_stopped", "rounds": 7}) is None
+    True
+
+    Args:
+        saved: the checkpoint.
+        summary: of the driver that came to an end last, or nothing.
+    """
+    words = saved.state.get(ENDED_BY)
+    return None if words is None or gone_on_after(summary) == saved.round else lambda: str(words)
+
+
+def lost_callbacks(saved: Mapping[str, Any], now: tuple[str, ...]) -> Iterator[str]:
+    """Yield what is to be said where functions that Python alone had are not there any more.
+
+    Args:
+        saved: the state of the checkpoint.
+        now: the names of the functions that are there.
+    """
+    # Of those that a config names it is the config that has changed.
+    if lost := [name for name in saved.get("callbacks", ()) if name not in now and ":" not in name]:
+        words = f"the callbacks of the Python that started this run ({', '.join(lost)}) are not there: it goes on "
+        yield f"{words}without them; fedray.train(..., callbacks=[...], resume=True) has them"
