@@ -24,7 +24,7 @@ SEED = "seed"
 
 # Where a run ran and what is kept of it, not what it computed.
 _CIRCUMSTANCES = re.compile(
-    r"(cluster|driver|worker|run|run_dir|tracking|trackers|checkpoint\w*|budget|callbacks|name|workers?_\w+)(\.|$)"
+    r"(cluster|driver|worker|run|run_dir|tracking|trackers|checkpoint\w*|budget|name|workers?_\w+)(\.|$)"
 )
 
 

@@ -21,7 +21,7 @@ from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import COMPLETE, CONFIG, SWEEP
 from fedray.rundir.tree import SWEEPS, folder_of
 from fedray.sweep.finished import CIRCUMSTANCES, check_same, differing, warn_of_changes
-from fedray.sweep.grid import SEED, Cell, axes_of
+from fedray.sweep.grid import SEED, Cell, axes_of, digested
 from fedray.sweep.names import Names, identity, named, names_of
 from fedray.sweep.search import Search, Setting
 from fedray.sweep.table import Outcome, Row, numbers_of, tabulate, write_table
@@ -320,7 +320,7 @@ def _read(folder: Path) -> _Kept | None:
         batches = [[tuple((key, value) for key, value in one) for one in batch] for batch in content.get("batches", ())]
         search = Search.from_json(content.get("search", {}))
         # Earlier versions did not write the names down, and had all settings in each.
-        names = content["names"] if "names" in content else names_of(search.cells(axes, batches))
+        names = content.get("names") or {digested(c.settings): dict(c.settings) for c in search.cells(axes, batches)}
         return _Kept(config, axes, search, batches, names, content.get("earlier", []))
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 
+from fedray.config.sections import ExperimentSchema
 from fedray.core.errors import ConfigError
 
 SEED = "seed"
@@ -15,6 +16,8 @@ _CLOSING = {"[": "]", "{": "}"}
 _STRING = re.compile(r"'(?:[^']|'')*'" + r'|"(?:[^"\\]|\\.)*"')
 _LONGEST_NAME = 120
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=,+-]+")
+_PART = re.compile(r"\{name: [\w.+-]+(, [A-Za-z_]\w*: [\w.+-]+)+\}", re.ASCII)
+_KEYS = frozenset(field.name for field in fields(ExperimentSchema))
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,62 @@ class Cell:
 def name_of(settings: Sequence[tuple[str, str]]) -> str:
     """Return a folder name that no other settings have; a digest stands in for what a path cannot hold.
 
+    >>> name_of([("algorithm", "{name: fedadam, server_lr: 0.03}"), ("seed", "1")])
+    'algorithm=fedadam,server_lr=0.03,seed=1'
     >>> name_of([("rounds", "5"), ("data.path", "/data")])
     'rounds=5,data.path=-data-503be61b'
     """
+    parts = [part_of(value) for _, value in settings]
+    # An option that is called as a key of a config is could otherwise read as the next setting.
+    if any(part is not None and part[1].keys() & _KEYS for part in parts):
+        return digested(settings)
+    pairs = [
+        (f"{key}={value}", value) if part is None else (",".join([f"{key}={part[0]}", *_said(part[1])]), "")
+        for (key, value), part in zip(settings, parts, strict=True)
+    ]
+    whole = ",".join(words for words, _ in pairs)
+    # Nor may a value with a comma of its own.
+    plain = whole == _UNSAFE.sub("-", whole)[:_LONGEST_NAME] and not any("," in value for _, value in pairs)
+    return whole if plain else digested(settings)
+
+
+def digested(settings: Sequence[tuple[str, str]]) -> str:
+    """Return the folder name of settings that cannot stand in one as they are, which earlier versions gave to parts.
+
+    >>> digested([("algorithm", "{name: fedadam, server_lr: 0.03}")])
+    'algorithm=-name-fedadam,-server_lr-0.03--801d906b'
+    """
     whole = ",".join(f"{key}={value}" for key, value in settings)
     safe = _UNSAFE.sub("-", whole)[:_LONGEST_NAME]
-    # A value with a comma of its own could otherwise read as the next setting.
     plain = safe == whole and not any("," in value for _, value in settings)
     return safe if plain else f"{safe}-{hashlib.sha256(repr(tuple(settings)).encode()).hexdigest()[:8]}"
+
+
+def part_of(value: str) -> tuple[str, dict[str, str]] | None:
+    """Return name and options of a part that is written on one line as it always is; None: the value is another one.
+
+    >>> part_of("{name: fedadam, server_lr: 0.03}"), part_of("fedadam")
+    (('fedadam', {'server_lr': '0.03'}), None)
+    """
+    if not _PART.fullmatch(value):
+        return None
+    pairs = [pair.partition(": ")[::2] for pair in value[1:-1].split(", ")]
+    said = dict(pairs)
+    return (said.pop("name"), said) if len(said) == len(pairs) else None
+
+
+def readable(value: str) -> str:
+    """Write a value for people.
+
+    >>> readable("{name: fedadam, server_lr: 0.03}"), readable("[4, 3]")
+    ('fedadam, server_lr=0.03', '[4, 3]')
+    """
+    part = part_of(value)
+    return value if part is None else ", ".join([part[0], *_said(part[1])])
+
+
+def _said(options: Mapping[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in options.items()]
 
 
 def grid(axes: Sequence[str]) -> list[Cell]:

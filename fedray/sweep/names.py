@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fedray.sweep.grid import SEED, Cell, name_of
+from fedray.sweep.grid import SEED, Cell, digested, name_of
 from fedray.sweep.space import ranged
 
 Names = Mapping[str, Mapping[str, str]]
@@ -72,7 +72,8 @@ def named(
             return replace(cell, named=there)
         whole = name_of(cell.settings)
         short = name_of([(key, value) for key, value in cell.settings if key in keys] or cell.settings)
-        wanted = [*([whole] if (folder / whole).is_dir() else []), short, whole]
+        earlier = [name for name in (whole, digested(cell.settings)) if (folder / name).is_dir()]
+        wanted = [*earlier, short, whole]
         last = f"{whole}-{hashlib.sha256(repr(cell.settings).encode()).hexdigest()[:8]}"
         return replace(cell, named=next((name for name in wanted if free(name, cell)), last))
 

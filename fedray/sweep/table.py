@@ -16,7 +16,7 @@ from typing import Any
 from fedray.core.record import OWN, VIEWS, headline, limits, own
 from fedray.core.terminal import Grid, fitted, plain
 from fedray.rundir import durable
-from fedray.sweep.grid import SEED, Cell
+from fedray.sweep.grid import SEED, Cell, readable
 
 TABLE = "table"
 GIVEN = ("train.lr",)
@@ -166,7 +166,7 @@ def in_words(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     for row in rows:
         lacking = _NOT_MEASURED if row.runs else ""
         numbers = (_words(row.metrics[name], name) if name in row.metrics else lacking for name in metrics)
-        lines.append([*(row.setting.get(key, NOT_VARIED) for key in keys), _runs(row), *numbers])
+        lines.append([*(readable(row.setting.get(key, NOT_VARIED)) for key in keys), _runs(row), *numbers])
     return [*keys, "runs", *metrics], lines
 
 

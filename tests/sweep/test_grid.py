@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fedray.core.errors import ConfigError
 from fedray.sweep import Cell, grid, split_values
+from fedray.sweep.grid import name_of
 
 WORDS = st.text("abcxyz _-./:'\"#{}[],0123", min_size=1, max_size=8)
 VALUES = st.recursive(
@@ -83,6 +84,10 @@ AXES = st.dictionaries(
     st.lists(st.sampled_from(["1", "2", "0.5", "[1, 2]", "a/b", "a-b", "a b", "{x: 1}"]), min_size=1, unique=True),
     min_size=1,
 )
+PARTS = ["{name: x, y: 1}", "{name: x, y: 2}", "{name: x, seed: 1}", "{name: x, y: 1, y: 1}", "{name: x,y: 1}", "x"]
+SETTINGS = st.dictionaries(
+    st.sampled_from(["algorithm", "seed", "server", "algorithm.y"]), st.sampled_from([*PARTS, "1"])
+)
 
 
 @given(AXES)
@@ -97,6 +102,24 @@ def test_the_grid_is_the_product_and_every_name_is_its_own(axes: dict[str, list[
     # A name depends on the settings alone: a larger sweep finds the runs of a smaller one.
     for cell in cells:
         assert grid([f"{key}={value}" for key, value in cell.settings])[0].name == cell.name
+
+
+@given(SETTINGS, SETTINGS)
+def test_no_two_settings_have_one_name(one: dict[str, str], other: dict[str, str]) -> None:
+    names = [name_of(tuple(settings.items())) for settings in (one, other)]
+    assert (names[0] == names[1]) == (list(one.items()) == list(other.items()))
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ("{name: fedadam, server_lr: 0.03}", "algorithm=fedadam,server_lr=0.03"),
+        ("{name: fedprox, mu: 1e-3, weight: uniform}", "algorithm=fedprox,mu=1e-3,weight=uniform"),
+        ("fedavg", "algorithm=fedavg"),
+    ],
+)
+def test_a_part_with_options_reads_as_it_is_said(value: str, name: str) -> None:
+    assert Cell(0, (("algorithm", value),)).name == name
 
 
 def test_a_comma_in_a_value_does_not_make_it_another_setting() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fedray.rundir.names import SWEEP
 from fedray.sweep import Cell, Search, Sweep, grid
-from fedray.sweep.grid import axes_of
+from fedray.sweep.grid import axes_of, digested
 from fedray.sweep.names import Names, named, names_of
 
 FIXED = ["rounds=2", "cluster.name=inline"]
@@ -47,6 +47,24 @@ def test_a_folder_of_an_earlier_version_goes_on_by_its_names(tmp_path: Path) -> 
     # Of a sweep with other values before it nothing is written down but the names of its folders.
     (tmp_path / "seed=1,rounds=9").mkdir()
     assert begun(tmp_path, "seed=1,4", "rounds=9") == ["seed=1,rounds=9", "seed=4"]
+
+
+def test_settings_of_algorithms_go_on_by_the_digests_that_earlier_versions_called_them_by(tmp_path: Path) -> None:
+    axes = ["algorithm={name: fedadam, server_lr: 0.03},fedavg", "seed=1"]
+    assert begun(tmp_path / "new", *axes) == ["algorithm=fedadam,server_lr=0.03", "algorithm=fedavg"]
+    digest = "algorithm=-name-fedadam,-server_lr-0.03--801d906b"
+    names = {digest: {"algorithm": "{name: fedadam, server_lr: 0.03}", "seed": "1"}}
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / SWEEP).write_text(json.dumps({"config": "small.yaml", "axes": axes, "names": names}))
+    assert begun(old, *axes) == [digest, "algorithm=fedavg"]
+    # The first versions had all settings in each name, and wrote none down.
+    oldest = tmp_path / "oldest"
+    whole = [digested(cell.settings) for cell in grid(axes)]
+    (oldest / whole[0]).mkdir(parents=True)
+    assert begun(oldest, *axes) == [whole[0], "algorithm=fedavg"]
+    (oldest / SWEEP).write_text(json.dumps({"config": "small.yaml", "axes": axes}))
+    assert begun(oldest, *axes) == whole
 
 
 def test_a_run_goes_on_where_its_sweep_grows(tmp_path: Path) -> None:
