@@ -76,7 +76,10 @@ def _interval(count: int, of: int, confidence: float) -> tuple[float, float]:
 
 
 def log_ratio(
-    seen: NDArray[np.float64], noise_multiplier: float, rate: float | NDArray[np.float64], away: float = 0.0
+    seen: NDArray[np.float64],
+    noise_multiplier: float | NDArray[np.float64],
+    rate: float | NDArray[np.float64],
+    away: float = 0.0,
 ) -> NDArray[np.float64]:
     """Return the log likelihood ratios of presence to absence of canaries, summed over rounds, ``[K]``.
 
@@ -89,7 +92,7 @@ def log_ratio(
 
     Args:
         seen: the releases of rounds along the directions of canaries ``[T, K]``.
-        noise_multiplier: z > 0.
+        noise_multiplier: z > 0, or that of each in each round, ``[T, K]``.
         rate: the probability that a client takes part in a round, in [0, 1], or that of each in each, ``[T, K]``.
         away: the sum of a client that does not take part: 1/2 of ``replace_one``, where 0 is its opposite.
     """

@@ -42,7 +42,7 @@ class Found:
 
 
 class Audit:
-    """An audit of a config with privacy for clients.
+    """An audit of a config with privacy for clients, or for their rows.
 
     Each trial is a run of the config, of another seed, with noise of its own.  Of its canaries some are in and the
     others are not, as the mechanism that is tested has neighbours: :class:`~fedray.audit.targets.Target`.
@@ -64,8 +64,8 @@ class Audit:
                 f"--trials={trials} --canaries={canaries}: a canary must have been in and another not: their product "
                 "must be at least 2"
             )
-        plan = replace(config, transforms=(*config.transforms, self._target.canary)).plan()
-        self._target.place(plan, canaries)
+        plan = replace(config, transforms=(*config.transforms, *self._target.transforms)).plan()
+        plan = self._target.place(plan, canaries)
         self._trials, self._count, self._threads = trials, canaries, config.place.worker.threads
         self.plan: Plan = plan.bare()
 

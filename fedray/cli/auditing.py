@@ -33,9 +33,9 @@ def audit(
     ] = 0.95,
     as_json: AsJson = False,
 ) -> None:
-    """Test the epsilon of a config with differential privacy by clients that try to be seen.
+    """Test the epsilon of a config with differential privacy by clients, or rows, that try to be seen.
 
-    The config is run many times in this process, with canary clients in it or not, which are guessed from what is
+    The config is run many times in this process, with canaries in it or not, which are guessed from what is
     released. The guesses bound epsilon from below. Exit status: 0 the bounds are within the claim, 1 the claim is
     refuted.
     """

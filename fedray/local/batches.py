@@ -46,6 +46,7 @@ class Batch:
         count: real examples of each client, ``[A]``; the rest of its row is padding.
         share: the share of each example in its client's mean, ``[A, B]``, 0 for padding; None: there is no padding.
         whole: the batch of the step that it is a piece of; None: it is all of it.
+        index: the numbers of the examples among those of their client, ``[A, B]``; None: nobody asks.
     """
 
     x: Inputs
@@ -53,6 +54,7 @@ class Batch:
     count: Ints
     share: Tensor | None = None
     whole: Batch | None = None
+    index: Ints | None = None
 
     def mean(self, values: Tensor) -> Tensor:
         """Return the mean of ``[A, B]`` values over each client's real examples, ``[A]``."""
@@ -122,10 +124,12 @@ class Batches:
             if which == [step, rows] and changes == _changes(batch):
                 return batch
         count, width = self._schedule.count[:rows, step], int(self._widths[step])
-        x, y = self._rows.take(self._schedule.index[:rows, step, :width])
+        index = self._schedule.index[:rows, step, :width]
+        x, y = self._rows.take(index)
         if self._change is not None:
             x = self._change(x, step)
-        batch = Batch(x, y, count, self._shares[step, :rows, :width] if count.min() < width else None)
+        share = self._shares[step, :rows, :width] if count.min() < width else None
+        batch = Batch(x, y, count, share, index=index)
         self._last = (step, rows, _changes(batch), batch) if x.nbytes <= _SMALL else None
         return batch
 

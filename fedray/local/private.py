@@ -58,6 +58,10 @@ class ExamplePrivacy:
         """Return the same steps without noise, and with coins that are drawn again, for trials."""
         return ExamplePrivacy(self.norm, 0.0, "seeded")
 
+    def gradients(self, clipped: ClippedGradients) -> PrivateGradients:
+        """Return the gradients of steps by the sums of clipped ones; an audit has rows of its own among them."""
+        return PrivateGradients(clipped)
+
     def keys(self, key: bytes, number: int) -> FitKeys | None:
         """Return the keys of a fit; None: its seed names what is drawn.
 
@@ -194,23 +198,41 @@ class PrivateGradients:
         Returns:
             Losses, 0 for an empty batch, and gradients ``[A, *shape]`` of ``moved``.
         """
-        device, clients = batch.y.device, len(batch.count)
-        if batch.y.shape[1]:
-            width = torch.arange(batch.y.shape[1], device=device)
-            real = width < torch.from_numpy(batch.count).to(device)[:, None]
-            losses, sums = self._clipped(
-                params, buffers, tuple(moved), keys, batch.x, batch.y, real, noise.privacy.norm, added
-            )
-            loss = losses.masked_fill(~real, 0.0).sum(dim=1) / real.sum(dim=1).clamp(min=1)
-        else:
-            loss, sums = torch.zeros(clients, device=device), [torch.zeros_like(params[name]) for name in moved]
+        width = torch.arange(batch.y.shape[1], device=batch.y.device)
+        real = width < torch.from_numpy(batch.count).to(batch.y.device)[:, None]
+        loss, sums = self.sums(noise.privacy.norm, params, buffers, moved, keys, batch, real, added)
+        return loss, self.noised(noise, sums)
+
+    def sums(
+        self,
+        norm: float,
+        params: Tensors,
+        buffers: Tensors,
+        moved: Sequence[str],
+        keys: Tensor,
+        batch: Batch,
+        real: Tensor,
+        added: Beside | None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the mean losses ``[A]``, and the sums of gradients that are clipped to ``norm``, without noise.
+
+        Args as for a call, and ``real``, False for examples that are not in the batch, ``[A, B]``.
+        """
+        if not batch.y.shape[1]:
+            none = torch.zeros(len(batch.count), device=batch.y.device)
+            return none, [torch.zeros_like(params[name]) for name in moved]
+        losses, sums = self._clipped(params, buffers, tuple(moved), keys, batch.x, batch.y, real, norm, added)
+        return losses.masked_fill(~real, 0.0).sum(dim=1) / real.sum(dim=1).clamp(min=1), sums
+
+    def noised(self, noise: FitNoise, sums: list[Tensor]) -> list[Tensor]:
+        """Return the gradients, of sums that are used up."""
         sizes = [grad[0].numel() for grad in sums]
         drawn = noise.draw(sums)
         if drawn is not None:
             for grad, own in zip(sums, drawn.split(sizes, dim=1), strict=True):
                 grad.add_(own.view_as(grad))
-        by = noise.denominators(clients, device)
-        return loss, [grad.div_(by.view(-1, *[1] * (grad.dim() - 1))) for grad in sums]
+        by = noise.denominators(len(sums[0]), sums[0].device)
+        return [grad.div_(by.view(-1, *[1] * (grad.dim() - 1))) for grad in sums]
 
 
 REASON = (

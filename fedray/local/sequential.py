@@ -22,7 +22,6 @@ from fedray.local.features import watched
 from fedray.local.gradients import check_objective
 from fedray.local.guards import check_in_place
 from fedray.local.per_example import Beside, ClippedGradients
-from fedray.local.private import PrivateGradients
 from fedray.local.replicas import Replica
 from fedray.local.standing import Standing
 from fedray.local.step import Block, Fit, Objective, Step
@@ -54,7 +53,7 @@ class SequentialStepper:
         self._private = None
         if task.private is not None:
             clipped = ClippedGradients(module, task.loss_fn, None, self._dropout, self._context)
-            self._private = PrivateGradients(clipped)
+            self._private = task.private.gradients(clipped)
 
     @staticmethod
     def _replica(task: LocalTask, module: nn.Module, device: torch.device) -> Replica:

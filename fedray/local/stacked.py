@@ -31,7 +31,6 @@ from fedray.local.leading import LeadingRows
 from fedray.local.modes import train_mode
 from fedray.local.moments import KeptRows
 from fedray.local.per_example import Beside, ClippedGradients
-from fedray.local.private import PrivateGradients
 from fedray.local.step import Block, Fit, Step
 from fedray.local.task import LocalTask, autocast
 from fedray.tasks import logits_of
@@ -81,7 +80,7 @@ class StackedStepper:
         self._private = None
         if task.private is not None:
             clipped = ClippedGradients(self._template, task.loss_fn, self._batched, self._dropout, self._context)
-            self._private = PrivateGradients(clipped)
+            self._private = task.private.gradients(clipped)
         last = list(module.modules())[-1]
         self._ends_in_head = self._batched is not None and last is module.get_submodule(self._head)
 

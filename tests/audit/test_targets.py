@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedray.audit.targets import OfClients, OfServer, target_of
+from fedray.audit.targets import OfClients, OfRows, OfServer, target_of
 from fedray.core.errors import ConfigError
 from fedray.privacy.section import Privacy
 from fedray.transforms import SecureSum
@@ -16,18 +16,23 @@ from tests.audit.test_trials import LAYERS, LOCAL, audit
 
 
 @pytest.mark.parametrize(
-    ("said", "kind"), [({}, OfServer), ({"clip": "adaptive"}, OfServer), ({"per_layer": True}, OfServer)]
+    ("said", "kind"),
+    [
+        ({}, OfServer),
+        ({"clip": "adaptive"}, OfServer),
+        ({"per_layer": True}, OfServer),
+        ({"model": "distributed"}, OfServer),
+    ],
 )
 def test_a_server_is_tested_by_one_kind_of_canary_and_clients_by_another(said: dict[str, Any], kind: type) -> None:
     assert isinstance(target_of(Privacy(noise_multiplier=1.0, **said), 1, ()), kind)
     assert isinstance(target_of(Privacy(noise_multiplier=1.0, model="local"), 1, ()), OfClients)
+    assert isinstance(target_of(Privacy(noise_multiplier=1.0, unit="example"), 1, ()), OfRows)
 
 
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ({"unit": "example"}, "privacy.unit=example"),
-        ({"model": "distributed"}, "privacy.model=distributed"),
         ({"model": "local"}, "secure_sum hides what each client sends"),
     ],
 )

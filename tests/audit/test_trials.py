@@ -11,9 +11,11 @@ import pytest
 from fedray.audit.runs import HERE
 from fedray.audit.trials import Audit, Found
 from fedray.config.layers import load_layers
+from fedray.core import noise
+from fedray.core.discrete import DiscreteGaussian
 from fedray.core.errors import ConfigError
-from fedray.core.noise import Stream
 from fedray.experiment.build import Config
+from fedray.local import private
 from tests.cli.command import SMALL
 
 PRIVATE = (
@@ -36,15 +38,28 @@ def refuted(audited: Audit) -> bool:
     return any(line.refuted for line in audited.lines(found.guesses, 0.95))
 
 
+def scale_noise(patch: pytest.MonkeyPatch, by: float) -> None:
+    """Scale all draws: those of a server by name, those of clients, and those on the gradients of steps."""
+    whole = noise.normal_
+    for module in (noise, private):
+        patch.setattr(module, "normal_", lambda words, deviation=1.0: whole(words, by * deviation))
+
+
 def halve_noise(patch: pytest.MonkeyPatch) -> None:
-    """Halve all draws: those of a server by name, which are of a stream, and those of clients."""
-    whole = Stream.draw
-    patch.setattr(Stream, "draw", lambda self, count: 0.5 * whole(self, count))
+    """Halve all draws."""
+    scale_noise(patch, 0.5)
 
 
 ADAPTIVE = "privacy.clip=adaptive", "privacy.bit_noise=9"
 LAYERS = "privacy.per_layer=true", "model.hidden=[8]"
 LOCAL = "privacy.model=local", "sampler={name: full}"
+ROWS = ("privacy.unit=example",)
+ALL_ROWS = (*ROWS, "local.batch_size=12")
+SHARED = (
+    "privacy.model=distributed",
+    "transforms=[{name: secure_sum, threshold: 0.9, bits: 20, range: 1}]",
+    "sampler={name: full}",
+)
 TURNS = "sampler={name: round_robin, clients: 5}"
 SETTINGS: list[Any] = [
     pytest.param((), id="poisson"),
@@ -61,6 +76,8 @@ SETTINGS: list[Any] = [
     pytest.param(LOCAL, id="local"),
     pytest.param((*LOCAL, "rounds=2"), id="local rounds"),
     pytest.param((*LOCAL, "privacy.mechanism=laplace"), id="laplace"),
+    pytest.param(ROWS, id="rows"),
+    pytest.param((*ALL_ROWS, "rounds=2"), id="all rows"),
 ]
 
 
@@ -93,7 +110,10 @@ def test_one_canary_by_repeated_runs_finds_half_the_noise_too(tmp_path: Path, mo
     assert refuted(audit(tmp_path, 400, 1, "privacy.noise=seeded"))
 
 
-@pytest.mark.parametrize("changes", [(), ADAPTIVE, (*LAYERS, *ADAPTIVE), LOCAL, (*LOCAL, "privacy.mechanism=laplace")])
+@pytest.mark.parametrize(
+    "changes",
+    [(), ADAPTIVE, (*LAYERS, *ADAPTIVE), LOCAL, (*LOCAL, "privacy.mechanism=laplace"), ALL_ROWS, SHARED],
+)
 def test_scores_tell_the_canaries_that_were_in_where_there_is_hardly_any_noise(
     tmp_path: Path, changes: tuple[str, ...]
 ) -> None:
@@ -118,6 +138,14 @@ def test_who_takes_turns_is_scored_by_the_noise_of_its_own_rounds(tmp_path: Path
     assert abs(both.var() / wanted - 1.0) < 0.25
 
 
+def test_a_fifth_of_the_noise_that_clients_share_is_refuted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeded = (*SHARED, "privacy.noise=seeded")
+    assert not refuted(audit(tmp_path, 5, 20, *seeded))
+    whole = DiscreteGaussian.draw
+    monkeypatch.setattr(DiscreteGaussian, "draw", lambda self, words, count: whole(self, words, count) // 5)
+    assert refuted(audit(tmp_path, 5, 20, *seeded))
+
+
 def test_a_mean_of_one_canary_is_one_and_its_deviation_the_multiplier(tmp_path: Path) -> None:
     audited = audit(tmp_path, 30, 20, "privacy.noise=seeded")
     *_, found = audited
@@ -132,7 +160,7 @@ def test_a_mean_of_one_canary_is_one_and_its_deviation_the_multiplier(tmp_path: 
     ("changes", "trials", "canaries", "words"),
     [
         (("privacy=null",), 2, 1, "privacy: there is none"),
-        (("privacy.unit=example",), 2, 1, "privacy.unit=example"),
+        (ROWS, 2, 21, "--canaries=21.*20 clients with rows"),
         (LAYERS, 2, 28, "--canaries=28.*27 shared parameters of the smallest layer"),
         ((*LOCAL, "transforms=[{name: secure_sum}]"), 2, 1, "secure_sum hides what each client sends"),
         ((), 1, 1, "--trials=1"),
