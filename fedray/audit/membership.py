@@ -84,16 +84,21 @@ class Seen:
     def scores(self) -> dict[tuple[str, str], tuple[Floats, Bools]]:
         """Return the scores of guesses by attack and unit, the larger the surer, with the truth: both ``[M * n]``.
 
-        Attacks are ``loss threshold`` and ``likelihood ratio``, units ``rows`` and ``clients``.  Each model is attacked
-        in its turn, and the others are the shadow models of the likelihood ratio.
+        Attacks are ``loss threshold``, ``calibrated threshold`` and ``likelihood ratio``, units ``rows`` and
+        ``clients``.  Each model is attacked in its turn, and the others are the shadow models of the last two.
         """
         confident = logits(self.losses)
         of_rows = confident, self.rows
         of_clients = _mean_of(confident, self.owner, self.there.shape[1]), self.there
+        attacks = {
+            "loss threshold": _alone,
+            "calibrated threshold": calibrated,
+            "likelihood ratio": likelihood_ratios,
+        }
         return {
             (attack, unit): (score(values, there).ravel(), there.ravel())
             for unit, (values, there) in {"rows": of_rows, "clients": of_clients}.items()
-            for attack, score in {"loss threshold": _alone, "likelihood ratio": likelihood_ratios}.items()
+            for attack, score in attacks.items()
         }
 
 
@@ -112,6 +117,26 @@ def logits(losses: Floats) -> Floats:
     losses = np.maximum(losses, 1e-12)
     found: Floats = -losses - np.log(-np.expm1(-losses))
     return found
+
+
+def calibrated(confident: Floats, there: Bools) -> Floats:
+    """Return for each model and unit the logit less its mean under all other models without the unit, ``[M, n]``.
+
+    So a threshold for all no longer takes what is easy for what was there: the calibration of Watson et al.
+    (arXiv:2111.08440), by logits in the place of losses.  A unit that all others were in has the score 0.
+
+    >>> there = np.array([[True, False], [False, True], [False, False]])
+    >>> calibrated(np.array([[3.0, 9.0], [1.0, 8.0], [2.0, 8.0]]), there)
+    array([[ 1.5,  1. ],
+           [-1. , -0.5],
+           [ 1. , -1. ]])
+
+    Args:
+        confident: logits of units under models, ``[M, n]``.
+        there: True where a unit was in, ``[M, n]``.
+    """
+    mean, _ = _means(confident, ~there)
+    return np.nan_to_num(confident - mean, nan=0.0)
 
 
 def likelihood_ratios(confident: Floats, there: Bools) -> Floats:
@@ -133,16 +158,21 @@ def likelihood_ratios(confident: Floats, there: Bools) -> Floats:
 
 def _fit(confident: Floats, mask: Bools) -> Floats:
     """Return the log density of each logit by the other models of a mask, ``[M, n]``; NaN where there are none."""
-    held, total = np.where(mask, confident, 0.0), mask.sum(axis=0)
-    count = total - mask
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.where(count > 0, (held.sum(axis=0) - held) / count, np.nan)
+    (mean, count), total = _means(confident, mask), mask.sum(axis=0)
+    with np.errstate(divide="ignore"):
         wider = 1.0 + 1.0 / count
-    centre = held.sum(axis=0) / np.maximum(total, 1)
+    centre = np.where(mask, confident, 0.0).sum(axis=0) / np.maximum(total, 1)
     free = max(1, int(total.sum() - (total > 0).sum()))
     variance = max(1e-24, float((np.where(mask, confident - centre, 0.0) ** 2).sum() / free)) * wider
     found: Floats = -0.5 * ((confident - mean) ** 2 / variance + np.log(variance))
     return found
+
+
+def _means(confident: Floats, mask: Bools) -> tuple[Floats, Ints]:
+    """Return the mean of each logit by the other models of a mask, NaN where there are none, and their number."""
+    held, count = np.where(mask, confident, 0.0), mask.sum(axis=0) - mask
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(count > 0, (held.sum(axis=0) - held) / count, np.nan), count
 
 
 def _alone(confident: Floats, there: Bools) -> Floats:

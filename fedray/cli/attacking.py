@@ -81,8 +81,8 @@ def attack(
     """Attack a config as somebody would who wants to know of its clients, and say how far that gets.
 
     membership trains models with about half of the clients each, in this process, and guesses from each model and the
-    rows of a client if it was there: by a threshold on the loss, and by the likelihood ratio of the other models'
-    losses.
+    rows of a client if it was there: by a threshold on the loss, by one on the loss less that of the other models that
+    were trained without it, and by the likelihood ratio of the other models' losses.
     inversion does the rounds up to one, and makes rows anew whose gradient is what was sent or released.
     """
     with held():

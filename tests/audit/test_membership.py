@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from fedray.audit.membership import Membership, Seen, likelihood_ratios, logits
+from fedray.audit.membership import Membership, Seen, calibrated, likelihood_ratios, logits
 from fedray.audit.roc import Roc
 from fedray.audit.runs import HERE
 from fedray.config.layers import load_layers
@@ -52,13 +52,17 @@ def test_the_likelihood_ratio_finds_what_a_threshold_for_all_cannot() -> None:
     known = Roc(likelihood_ratios(confident, there).ravel(), there.ravel())
     assert known.auc == pytest.approx(norm.cdf(2.0 / np.sqrt(2.0)), abs=0.02), "that of who knows all distributions"
     assert Roc(confident.ravel(), there.ravel()).auc < 0.6
+    less = Roc(calibrated(confident, there).ravel(), there.ravel()).auc
+    # A mean of 32 models is off by itself: the variance of a difference is 1 + 1/32 in the place of 1.
+    assert less == pytest.approx(norm.cdf(2.0 / np.sqrt(2.0 * (1 + 1 / 32))), abs=0.02)
 
 
 def test_a_model_has_no_part_in_the_shadows_of_itself() -> None:
     draw = np.random.default_rng(4)
     there = draw.random((8, 4000)) < 0.5
     confident = draw.standard_normal(there.shape)
-    assert Roc(likelihood_ratios(confident, there).ravel(), there.ravel()).auc == pytest.approx(0.5, abs=0.02)
+    for scores in (likelihood_ratios(confident, there), calibrated(confident, there)):
+        assert Roc(scores.ravel(), there.ravel()).auc == pytest.approx(0.5, abs=0.02)
 
 
 def test_scores_of_clients_are_of_the_mean_of_their_rows() -> None:
@@ -73,6 +77,7 @@ def test_scores_of_clients_are_of_the_mean_of_their_rows() -> None:
 def test_an_overfitted_model_leaks_and_one_with_strong_noise_does_not(tmp_path: Path) -> None:
     found = areas(attacked(tmp_path, 6))
     assert found["loss threshold", "rows"] > 0.7
+    assert found["calibrated threshold", "clients"] > 0.85
     assert found["likelihood ratio", "clients"] > 0.85
     private = "sampler={name: poisson, rate: 1.0}", "privacy={noise_multiplier: 20, noise: seeded}"
     hidden = areas(attacked(tmp_path, 6, *private))

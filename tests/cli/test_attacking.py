@@ -20,7 +20,7 @@ def config(tmp_path: Path) -> Path:
 def test_membership_is_told_with_and_without_privacy(cli: Cli, config: Path) -> None:
     asked = "attack", "membership", config, "rounds=1", "--without-privacy", "--models", "4"
     told = json.loads(cli(*asked, "--json").out)
-    assert [one["variant"] for one in told["attacks"]] == ["with privacy"] * 4 + ["without privacy"] * 4
+    assert [one["variant"] for one in told["attacks"]] == ["with privacy"] * 6 + ["without privacy"] * 6
     assert {one["members"] + one["others"] for one in told["attacks"]} == {4 * 8, 4 * 8 * 12}
     assert told["claims"]["with privacy"]["epsilon"] == pytest.approx(0.11, abs=0.02)
 
