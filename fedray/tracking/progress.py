@@ -85,7 +85,7 @@ class Progress:
         return self._evaluated.get("clients", 0) >= 10
 
     def table(self, summary: dict[str, Any]) -> list[tuple[str, str]]:
-        """Return the names and values of the end; of ``summary`` it reads times, totals and the best, if there."""
+        """Return the names and values of the end; of ``summary`` it reads times, totals, best and claim."""
         rows = [
             ("rounds", f"{self.round:,} of {self.run.rounds:,}"),
             ("time", duration(float(summary.get("seconds", self._seconds)))),
@@ -100,6 +100,8 @@ class Progress:
         if best := summary.get("best"):
             kept = f", in {best['file']}" if "file" in best else ""
             rows.append(("best", f"{best['metric']} {number(best['value'])} in round {best['round']:,}{kept}"))
+        if claim := summary.get("privacy", {}).get("claim"):
+            rows.append(("privacy", claim))
         everybody, known = self._evaluated.get("clients", 0), self._evaluated.get("taken_part")
         if known is not None and known < everybody:
             new = f"{everybody - known:,} of {counted(everybody, 'client')}"

@@ -33,3 +33,10 @@ def test_newcomers_are_counted_at_the_end() -> None:
     assert rows["not evaluated"].startswith("3 of 1,203 clients")
     told.add(RoundRecord(2, clients_personal=own, evaluated={"clients": 1200, "missing": 0, "taken_part": 1200}))
     assert "newcomers" not in dict(told.table({}))
+
+
+def test_what_a_run_claims_of_privacy_stands_at_its_end() -> None:
+    told = Progress(RunInfo(Path("runs/x"), "x", 10))
+    claim = "(8, 1e-05)-differential privacy of each client"
+    assert dict(told.table({"privacy": {"claim": claim, "epsilon": 8.0}}))["privacy"] == claim
+    assert "privacy" not in dict(told.table({}))
