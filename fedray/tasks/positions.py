@@ -175,6 +175,26 @@ class Tokens(Positions):
         """Return outputs as ``[B, K, T]``."""
         return output.transpose(1, 2)
 
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the mean cross-entropy of the tokens that count."""
+        total, count = self.entropy(output, target)
+        return total.sum() / count.sum()
+
+    def entropy(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the cross-entropy of each example, summed over its tokens, and their number, each ``[B]``.
+
+        Logits stay as they lie in memory: a copy with the classes first would take as much again, and three times as
+        long.
+        """
+        labels, index = self.labels(target), -100 if self.ignore_index is None else self.ignore_index
+        # What the last output says is behind the sequence: its label does not count, so that no logit is moved.
+        padded = F.pad(labels, (0, output.shape[1] - labels.shape[1]), value=index)
+        flat = output.flatten(0, 1), padded.flatten()
+        each = F.cross_entropy(*flat, ignore_index=index, reduction="none").view(padded.shape)
+        known = self.known(labels)
+        count = each.new_full((len(each),), labels.shape[1]) if known is None else known.to(each.dtype).sum(dim=1)
+        return each.sum(dim=1), count
+
     def by_class(self, values: Tensor, outputs: Tensor) -> Tensor:
         """Return a number for each class, ``[A, K]``, as it adds to logits ``[A, B, T, K]``."""
         return values[:, None, None, : outputs.shape[-1]]

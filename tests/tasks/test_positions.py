@@ -16,6 +16,7 @@ from fedray.data import DataSpec
 from fedray.metrics import AUROC, CalibrationError, MeanIoU, Metric, Perplexity
 from fedray.metrics.means import Accuracy, PositionAccuracy
 from fedray.tasks import CausalLM, Segmentation, Task, TokenClassification
+from fedray.tasks.positions import Tokens
 
 DRAW = torch.Generator().manual_seed(2)
 IMAGES, MASKS = torch.randn(5, 3, 4, 6, generator=DRAW), torch.randint(0, 4, (5, 4, 6), generator=DRAW)
@@ -58,6 +59,34 @@ def test_loss_and_metrics_are_of_the_positions_that_count(task: Task, output: Te
     probability = logits.double().softmax(dim=1)
     one = AUROC(average="none").on(output, target, known)
     assert one["1"] == pytest.approx(oracle.roc_auc_score(labels == 1, probability[:, 1]), abs=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("task", "target"),
+    [
+        (CausalLM(), TEXT),
+        (CausalLM(ignore_index=0), TEXT),
+        (CausalLM(shift=False), TEXT),
+        (TokenClassification(), TEXT),
+        (TokenClassification(ignore_index=4), TAGS),
+    ],
+    ids=str,
+)
+def test_the_gradient_of_tokens_is_softmax_less_one_where_they_count(task: Tokens, target: Tensor) -> None:
+    output = (3 * TOKENS).requires_grad_()
+    loss = task.loss_fn(output, target)
+    (found,) = torch.autograd.grad(loss, output)
+    softmax, first = output.detach().double().softmax(dim=2), task.unsaid
+    wanted, total, count = torch.zeros_like(softmax), 0.0, 0
+    for row, labels in enumerate(target[:, first:].tolist()):
+        for place, label in enumerate(labels):
+            if label != task.ignore_index:
+                wanted[row, place] = softmax[row, place]
+                wanted[row, place, label] -= 1
+                total, count = total - math.log(softmax[row, place, label]), count + 1
+    torch.testing.assert_close(found.double(), wanted / count, rtol=1e-6, atol=1e-7)
+    assert loss.item() == pytest.approx(total / count, rel=1e-6)
+    torch.testing.assert_close(per_example(task.loss_fn, output, target), task.each(output, target))
 
 
 @EACH
