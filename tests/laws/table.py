@@ -1,5 +1,8 @@
 """The table of the algorithms: what each keeps and sends, and by which tests it is known to be its paper's.
 
+An algorithm has a limit in which it is another one (``law``), a place where it comes to rest (``rest``) and a loop of
+its paper's equations (``oracle``), or :data:`HOLES` says why not.
+
 ``python -m tests.laws.table`` prints it.
 """
 
@@ -21,7 +24,8 @@ from fedray.algorithms.base import Algorithm, algorithms
 from fedray.core.messages import VECTOR
 from tests.helpers import class_problem
 from tests.laws.parts import ALGORITHMS
-from tests.laws.test_limits import LIMITS, OTHERS, PLAIN, REST
+from tests.laws.test_limits import AT_HOME, FIRST, LIMITS, PLAIN
+from tests.laws.test_rest import CLIENTS, REST, Rest
 from tests.laws.test_rows import SIZES, block, stacked
 
 LAWS: dict[str, tuple[str, str]] = {
@@ -58,6 +62,10 @@ LAWS: dict[str, tuple[str, str]] = {
         "a round of clients alike: FedIT",
         "algorithms.test_hetlora:test_where_all_clients_are_alike_it_is_fedit",
     ),
+    "fedbabu": (
+        "always: FedAvg of a model whose head is frozen",
+        "laws.test_limits:test_fedbabu_is_fedavg_of_a_model_whose_head_is_frozen",
+    ),
     "fedrep": ("no head: FedAvg, bitwise", "algorithms.test_fedrep:test_without_a_head_at_home_it_is_fedavg_bitwise"),
 }
 """What an algorithm is in a limit, where the tables of ``test_limits`` do not say it, and the test."""
@@ -86,20 +94,31 @@ ORACLES: dict[str, str] = {
 }
 """The independent loop, where its name is not ``test_<name>_is_the_papers_loop``."""
 
+NO_REST: dict[str, tuple[str, ...]] = {
+    "its loss is of classes, and the clients of that law do least squares": ("fedlc", "fedntd", "fedrod", "fedrs"),
+    "a linear model has no features that are trained, and there it is FedAvg": ("feddecorr", "moon"),
+    "a linear model is one layer, which leaves nothing to be shared": ("fedper", "lg-fedavg", "fedrep", "fedbabu"),
+    "a linear model has no layer that normalises": ("fedbn",),
+    "a linear model has no hidden width, and each client trains all of it": ("fedrolex", "heterofl"),
+    "its weights for mixing are learnt anew in each round, along one pass": ("fedala",),
+    "the server has no model": ("fedamp", "fedproto", "local_only"),
+    "it is FedAvg of one client, which a run makes": ("centralized",),
+    "the product of two factors is no least squares": ("fedexlora", "fedit", "ffalora", "flora", "hetlora"),
+}
+"""Algorithms that ``test_rest`` does not see at rest, by the reason."""
+
 HOLES: dict[tuple[str, str], str] = {
-    ("fedper", "law"): "without a head it would have nothing at home, and be refused",
-    ("lg-fedavg", "law"): "as FedPer",
-    ("fedbabu", "law"): "as FedPer",
+    ("fedavg", "law"): "it is the limit that most are in",
     ("local_only", "law"): "it is the limit that others are in",
     ("centralized", "law"): "it is FedAvg of one client, which a run makes",
-    ("fedbn", "law"): "without norm layers it is FedAvg: nothing is personal",
+    **{(name, "rest"): why for why, names in NO_REST.items() for name in names},
 }
 """What is empty, and why."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One algorithm; ``law`` and ``oracle`` are empty where there is none."""
+    """One algorithm; ``law``, ``rest`` and ``oracle`` are empty where there is none."""
 
     name: str
     lines: int
@@ -107,6 +126,7 @@ class Row:
     state: str
     sends: str
     law: str
+    rest: str
     oracle: str
 
 
@@ -133,6 +153,7 @@ def row(config: Algorithm) -> Row:
         widths(update.state),
         widths(sent),
         law(config.name),
+        "; ".join(resting(rest) for rest in REST if rest.algorithm.name == config.name),
         oracle(config.name),
     )
 
@@ -162,12 +183,15 @@ def law(name: str) -> str:
     """The words of the laws of an algorithm."""
     found = [f"{options(limit)}: FedAvg, bitwise" for limit in LIMITS if limit.name == name]
     found += [f"{options(limit)}: FedAvg, plain mean" for limit in PLAIN if limit.name == name]
-    found += [
-        f"{options(one)}: rests {'at' if exact else 'off'} the optimum"
-        for one, exact in (*REST, *OTHERS)
-        if one.name == name
-    ]
+    found += [f"first round: {other.name}, server.lr {lr:g}" for first, other, lr in FIRST if first.name == name]
+    found += ["all at home: local_only, bitwise" for limit in AT_HOME if limit.name == name]
     return "; ".join([*found, *(LAWS[name][0] for _ in "x" if name in LAWS)])
+
+
+def resting(rest: Rest) -> str:
+    """The words of where one comes to rest."""
+    cohort = f", cohorts of {rest.cohort} of {CLIENTS}" if rest.cohort < CLIENTS else ""
+    return f"{options(rest.algorithm)}: {rest.where}{cohort}"
 
 
 def options(config: Algorithm) -> str:
@@ -200,11 +224,14 @@ def exists(place: str) -> bool:
 
 def table(found: list[Row]) -> Table:
     """The table, for a terminal."""
-    drawn = Table("algorithm", "lines", "stack", "keeps", "sends besides delta", "law", "oracle")
+    drawn = Table("algorithm", "lines", "stack", "keeps", "sends besides delta", "law", "rest", "oracle")
     for one in found:
         cells = [one.name, str(one.lines), one.stacks, one.state, one.sends]
-        why = {kind: HOLES.get((one.name, kind), "") for kind in ("law", "oracle")}
-        drawn.add_row(*cells, one.law or f"({why['law']})", one.oracle.partition(":")[0] or f"({why['oracle']})")
+        law, rest, oracle = (
+            told or f"({HOLES.get((one.name, kind), '')})"
+            for kind, told in (("law", one.law), ("rest", one.rest), ("oracle", one.oracle.partition(":")[0]))
+        )
+        drawn.add_row(*cells, law, rest, oracle)
     return drawn
 
 
