@@ -1,4 +1,7 @@
-"""A result is a function of config and seed: not of workers, transport, deaths, or whether Ray is there at all."""
+"""A result is a function of config and seed: not of workers, or whether Ray is there at all.
+
+Deaths have ``tests/faults``, and each algorithm ``tests/faults/test_algorithms.py``.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,21 @@ import gzip
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import fedray
 from fedray.cluster.place.placement import Size
 from fedray.cluster.place.slots import WorkerArgs
 from fedray.cluster.work.executor import RayExecutor
 from fedray.config.sections import LocalSection
-from fedray.core.messages import Block, BlockReport, Broadcast
-from fedray.run.executor import Executor, InlineExecutor
+from fedray.core.messages import Block
 from fedray.rundir.folder import RunFolder
 from tests.cluster import problem
 from tests.helpers import Federation, class_problem, federation
@@ -34,8 +36,6 @@ PARTS: dict[str, dict[str, Any]] = {
     "median": {"aggregator": fedray.Median()},
     "krum": {"aggregator": fedray.MultiKrum(byzantine=10, keep=5)},
     "alie": {"aggregator": fedray.TrimmedMean(0.1), "attack": fedray.ALIE(clients=0.3, z=1.0)},
-    "mime": {"algorithm": fedray.Mime()},
-    "fedrolex": {"algorithm": fedray.FedRolex()},
 }
 
 
@@ -114,20 +114,6 @@ def blocks_of(one: Federation) -> list[Block]:
     return one.plan.blocks(1, one.plan.cohort(1), one.state.store)
 
 
-def fold(executor: Executor, one: Federation, stopping: Callable[[], bool] = lambda: False) -> dict[str, Tensor]:
-    """One round's accumulator; every block is reported exactly once."""
-    plan, vector = one.plan, one.state.vector
-    cohort, blocks = plan.cohort(1), blocks_of(one)
-    assert len(blocks) >= 10
-    sent, _ = plan.broadcast(one.state.server, one.state.transforms)
-    executor.publish(Broadcast(1, {**sent, "model": vector}, plan.weight(cohort)))
-    reports = executor.run(blocks, stopping)
-    assert reports is not None
-    trained = [int(client) for report in reports if isinstance(report, BlockReport) for client in report.clients]
-    assert sorted(trained) == cohort.tolist()
-    return {name: tensor.clone() for name, tensor in executor.collect().items()}
-
-
 @pytest.fixture
 def scaffold(tmp_path: Path) -> Federation:
     """Two parts go up and two come down."""
@@ -135,34 +121,6 @@ def scaffold(tmp_path: Path) -> Federation:
     one = federation(problem_data, tmp_path, fedray.Scaffold(), args=LocalSection(2, 4), stack=2)
     one.job.state_folder.mkdir(exist_ok=True)
     return one
-
-
-@pytest.fixture
-def quiet_sum(scaffold: Federation) -> dict[str, Tensor]:
-    """What one process folds."""
-    return fold(InlineExecutor(scaffold.job), scaffold)
-
-
-@pytest.mark.slow
-def test_killed_workers_change_nothing(scaffold: Federation, quiet_sum: dict[str, Tensor], four_cpus: None) -> None:
-    """A worker killed in the middle of each round: same bits, every update counted once."""
-    before = set(problem.processes("ray::WorkerActor"))
-    executor = RayExecutor(scaffold.job, WorkerArgs(workers=2))
-    try:
-        for _ in range(2):
-            deaths = iter([None])
-
-            def kill_once(deaths: Iterator[None] = deaths) -> bool:
-                if victims := set(problem.processes("ray::WorkerActor")) - before:
-                    for _ in deaths:
-                        os.kill(min(victims), signal.SIGKILL)
-                return False
-
-            total = fold(executor, scaffold, kill_once)
-            assert next(deaths, "killed") == "killed"
-            assert all(total[name].equal(quiet_sum[name]) for name in total)
-    finally:
-        executor.close()
 
 
 @pytest.mark.slow
