@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar, cast
 
 import numpy as np
@@ -13,13 +14,15 @@ import torch
 from torch import Tensor
 
 from fedray.aggregators.base import Accumulator, Aggregator, UpdateOutOfRange
-from fedray.aggregators.stored import StoredRows
+from fedray.aggregators.stored import Reduction, StoredRows
 from fedray.core.messages import DELTA, Aggregate, BlockUpdate, Floats, Ints, Parts
 from fedray.core.now import Now
 
 _CLIENT, _WEIGHT = "row.client", "row.weight"
 COLUMNS = 1 << 22
 """The values that are read at once."""
+
+_MOST_RANGES, _LEAST_VALUES = 16, 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Rows:
         """Return the number of clients."""
         return len(self.clients)
 
-    def pieces(self, part: str, rows: Tensor | None = None) -> Iterator[Tensor]:
+    def pieces(self, part: str, rows: Tensor | None = None, columns: tuple[int, int] | None = None) -> Iterator[Tensor]:
         """Yield the columns of a part, from left to right, in pieces ``[n, k']`` of 4 million values at most.
 
         How wide they are depends on the number of rows alone.
@@ -61,15 +64,48 @@ class Rows:
         Args:
             part: its name.
             rows: the positions of those that are wanted, int64; by default all.
+            columns: the first of those that are wanted, and the one after the last; by default all.
         """
         width, step = self.width(part), _step(len(self) if rows is None else len(rows))
+        first, last = (0, width) if columns is None else columns
         # One piece that holds them all is kept: a rule that goes over the rows many times reads it once.
-        if isinstance(self.parts, StoredRows) and (width > step or rows is not None):
+        if isinstance(self.parts, StoredRows) and (width > step or rows is not None or last - first < width):
             chosen = None if rows is None else rows.cpu().numpy()
-            for start in range(0, max(1, width), step):
-                yield self.parts.columns(part, start, min(start + step, width), chosen)
+            for start in range(first, max(first + 1, last), step):
+                yield self.parts.columns(part, start, min(start + step, last), chosen)
         else:
-            yield from column_pieces(self.parts[part] if rows is None else self.parts[part][rows])
+            whole = self.parts[part] if rows is None else self.parts[part][rows]
+            yield from column_pieces(whole[:, first:last])
+
+    def reduced(self, part: str, reduce: Reduction) -> list[Tensor]:
+        """Return what a function makes of each range of columns of a part, from left to right.
+
+        The workers of the driver's node that hold the rows do it, each a range at a time, where they hold all of them;
+        else this process does.  The ranges depend on the number of rows and columns alone, and each is reduced on one
+        thread: the same bits, whoever does it.
+
+        >>> import numpy as np
+        >>> rows = Rows(np.arange(2), np.ones(2), {"delta": torch.tensor([[1.0, 5.0], [3.0, 2.0]])})
+        >>> rows.reduced("delta", lambda pieces: sum(piece.square().sum(dim=1) for piece in pieces))
+        [tensor([26., 13.])]
+
+        Args:
+            part: its name.
+            reduce: the function of the columns of a range, which are given from left to right in pieces ``[n, k']``;
+                what it returns is small beside them.
+        """
+        ranges = column_ranges(len(self), self.width(part))
+        stored = self.parts if isinstance(self.parts, StoredRows) else None
+        done = stored.shared_out(part, ranges, reduce) if stored else [None] * len(ranges)
+        return [
+            self.on_range(part, columns, reduce) if found is None else found
+            for columns, found in zip(ranges, done, strict=True)
+        ]
+
+    def on_range(self, part: str, columns: tuple[int, int], reduce: Reduction) -> Tensor:
+        """Return what a function makes of one range of columns of a part, on one thread."""
+        with one_thread():
+            return reduce(self.pieces(part, columns=columns))
 
     def combined(self, shares: Tensor, part: str) -> Tensor:
         """Return ``shares @ rows`` of a part, float64 ``[k]``, as :func:`combined` does; it reads no row of share 0."""
@@ -172,7 +208,10 @@ class CoordinateWise(Gathered):
 
     def aggregate(self, rows: Rows, now: Now) -> Parts:
         """Reduce each part over the clients, a few columns at a time."""
-        return {name: joined(map(self.reduce, rows.pieces(name)), rows.width(name)) for name in rows.parts}
+        return {name: joined(rows.reduced(name, self._range), rows.width(name)) for name in rows.parts}
+
+    def _range(self, pieces: Iterable[Tensor]) -> Tensor:
+        return torch.cat([self.reduce(piece) for piece in pieces])
 
     @abstractmethod
     def reduce(self, rows: Tensor) -> Tensor:
@@ -265,6 +304,19 @@ def column_pieces(rows: Tensor) -> tuple[Tensor, ...]:
     """Split ``[n, k]`` into columns enough for 32 MiB in float64; how many depends on ``n`` alone."""
     pieces: tuple[Tensor, ...] = rows.split(_step(len(rows)), dim=1)
     return pieces
+
+
+def column_ranges(count: int, width: int) -> Sequence[tuple[int, int]]:
+    """Cut columns into ranges for workers: 16 at most, none so small that handing it out would cost more than doing it.
+
+    No range is narrower than there are rows, so that matrices ``[n, n]`` of all ranges are no more than the rows.
+
+    >>> column_ranges(10, 5_000), len(column_ranges(500, 4_810)), len(column_ranges(200, 500_000))
+    ([(0, 5000)], 4, 16)
+    """
+    many = max(1, min(_MOST_RANGES, count * width // _LEAST_VALUES, width // max(1, count)))
+    edges = [number * width // many for number in range(many + 1)]
+    return list(pairwise(edges))
 
 
 def _step(count: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from fedray.aggregators.base import aggregators
 from fedray.aggregators.distances import pairwise
-from fedray.aggregators.gathered import Rows, Selected
+from fedray.aggregators.gathered import Rows, Selected, ordered
 from fedray.core.messages import DELTA
 from fedray.core.now import Now
 
@@ -54,7 +55,7 @@ class Krum(Selected):
 
     def _best(self, rows: Rows, now: Now, keep: int) -> Tensor:
         """Return ``1 / keep`` for the clients of the smallest scores."""
-        score = scores(pairwise(len(rows), lambda: rows.pieces(DELTA)), self.byzantine)
+        score = scores(pairwise(partial(rows.reduced, DELTA)), self.byzantine)
         order = score.argsort(stable=True)
         now.metrics["score"] = float(score[order[0]])
         shares = torch.zeros_like(score)
@@ -107,4 +108,4 @@ def scores(squares: Tensor, byzantine: int) -> Tensor:
         byzantine: f; ``n - f - 2`` distances are added up.
     """
     others = squares.clone().fill_diagonal_(float("inf"))
-    return others.sort(dim=1).values[:, : len(squares) - byzantine - 2].sum(dim=1)
+    return ordered(others)[: len(squares) - byzantine - 2].sum(dim=0)

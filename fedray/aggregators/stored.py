@@ -1,8 +1,8 @@
-"""Rows of updates that stay where they were folded, and are read column by column."""
+"""Rows of updates that stay where they were folded: read column by column, or reduced by the workers that hold them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.core.messages import Floats, Ints
+
+Reduction = Callable[[Iterable[Tensor]], Tensor]
+"""A function of columns of all rows, which are given from left to right in pieces ``[n, k]``."""
 
 
 class RowsLost(Exception):
@@ -34,6 +37,18 @@ class Shelf(Protocol):
     def read(self, part: str, rows: Ints, start: int, stop: int) -> NDArray[np.float32]:
         """Return the columns ``[start, stop)`` of some rows of a part; RowsLost if they are gone."""
 
+    def close(self) -> None:
+        """Let go of them."""
+
+
+class Share(Protocol):
+    """The workers that hold rows, and reduce them where they lie."""
+
+    def __call__(
+        self, rows: StoredRows, part: str, ranges: Sequence[tuple[int, int]], reduce: Reduction
+    ) -> Sequence[Tensor | None]:
+        """Return what a function makes of each range of columns of a part; None: nobody did it."""
+
 
 class StoredRows(Mapping[str, Tensor]):
     """The rows of all clients, in the order of the clients, wherever they lie: an accumulator that is no sum.
@@ -44,13 +59,15 @@ class StoredRows(Mapping[str, Tensor]):
     Args:
         shelves: the places of the rows; no client is on two.
         widths: the length of each part.
+        share: the workers that may reduce them; None: whoever asks reads and computes alone.
 
     Attributes:
         device: the device that rows are brought to.
     """
 
-    def __init__(self, shelves: Sequence[Shelf], widths: Mapping[str, int]) -> None:
+    def __init__(self, shelves: Sequence[Shelf], widths: Mapping[str, int], share: Share | None = None) -> None:
         self.widths, self.shelves, self.device = dict(widths), shelves, torch.device("cpu")
+        self._share = share
         clients = np.concatenate([shelf.clients for shelf in shelves])
         self._order = np.argsort(clients, kind="stable")
         self._starts = np.cumsum([0, *(len(shelf.clients) for shelf in shelves)])
@@ -71,6 +88,21 @@ class StoredRows(Mapping[str, Tensor]):
             if len(here):
                 found[here] = shelf.read(part, wanted[here] - first, start, stop)
         return torch.from_numpy(found).to(self.device)
+
+    def shared_out(self, part: str, ranges: Sequence[tuple[int, int]], reduce: Reduction) -> Sequence[Tensor | None]:
+        """Return what workers make of each range of columns; None is left to the caller, as a GPU of its own is."""
+        if self._share is None or self.device.type != "cpu" or len(ranges) < 2:
+            return [None] * len(ranges)
+        return self._share(self, part, ranges, reduce)
+
+    def __reduce__(self) -> tuple[Callable[..., StoredRows], tuple[Sequence[Shelf], Mapping[str, int]]]:
+        """Pickle the places: the rows stay where they lie."""
+        return StoredRows, (self.shelves, self.widths)
+
+    def close(self) -> None:
+        """Let go of all places."""
+        for shelf in self.shelves:
+            shelf.close()
 
     def __getitem__(self, part: str) -> Tensor:
         if part not in self._whole:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,13 +15,15 @@ from fedray.core.errors import RunFailed, one_line
 from fedray.core.fields import floats
 from fedray.core.messages import Block, Ints
 from fedray.core.places import Places
-from fedray.run.evaluation import HoldoutChunk, TestChunk
+from fedray.run.evaluation import HoldoutChunk
 from fedray.rundir.client_state import StateRows
 from fedray.rundir.index import Index
 from fedray.server import PerClient
 
 FOLDER = "addressed"
 """The folder of a run's rows, below that of the clients' state."""
+
+_Item = TypeVar("_Item")
 
 
 class Addressed:
@@ -49,9 +52,9 @@ class Addressed:
             self._rows = StateRows(self._folder, floats(self._widths))
             self._round, self._parts, self._index = round, parts, Index()
 
-    def with_rows(self, item: Block | HoldoutChunk | TestChunk) -> Block | HoldoutChunk | TestChunk:
+    def with_rows(self, item: _Item) -> _Item:
         """Return a work item with the places of its clients' rows, which are written if they are not yet."""
-        if not self._widths or isinstance(item, TestChunk):
+        if not self._widths or not isinstance(item, Block | HoldoutChunk):
             return item
         missing = item.clients[self._index.of(item.clients).at(item.clients) < 0]
         if len(missing):

@@ -44,13 +44,8 @@ from fedray.local.task import LocalTask
 from fedray.models.prototype import forget
 from fedray.run.addressed import AddressedRows
 from fedray.run.broken import broken_at_start, broken_example
-from fedray.run.evaluation import (
-    HoldoutChunk,
-    HoldoutReport,
-    OutOfMemory,
-    TestChunk,
-    TestReport,
-)
+from fedray.run.columns import ColumnRange, ColumnReport
+from fedray.run.evaluation import HoldoutChunk, HoldoutReport, OutOfMemory, TestChunk, TestReport
 from fedray.run.examiner import Examiner
 from fedray.run.profiling import Profile
 from fedray.run.trained import Models
@@ -96,8 +91,8 @@ class Job:
         return self.algorithm.state(layout) | floats(kept | ({PERSONAL: layout.personal} if layout.personal else {}))
 
 
-Item = Block | TestChunk | HoldoutChunk
-Report = BlockReport | TestReport | HoldoutReport
+Item = Block | TestChunk | HoldoutChunk | ColumnRange
+Report = BlockReport | TestReport | HoldoutReport | ColumnReport
 
 
 class Worker:
@@ -183,6 +178,9 @@ class Worker:
                     return self._examiner.of_test(item, self.whole)
                 case HoldoutChunk():
                     return self._examiner.of_clients(item, self.whole)
+                case ColumnRange():
+                    inject.point("worker.columns", self._down.round, item.index)
+                    return item.reduced()
         except Exception as error:
             raise RunFailed(f"{self._words(item)} failed: {reason(error)}") from error
 
@@ -196,6 +194,8 @@ class Worker:
                 return f"round {number - 1}: the evaluation on the test set"
             case HoldoutChunk():
                 return f"round {number - 1}: the evaluation of {self._names(item.clients)}"
+            case ColumnRange():
+                return f"round {number}: the aggregation of {item.part}, columns {item.start} to {item.stop},"
 
     def _names(self, clients: Ints) -> str:
         names = (repr(self.job.task.data.client_id(client)) for client in clients.tolist())

@@ -44,6 +44,9 @@ class Here:
         self.most = max(self.most, len(rows) * (stop - start))
         return self.parts[part][rows, start:stop]
 
+    def close(self) -> None:
+        """It lies here."""
+
 
 def shelved(count: int, widths: dict[str, int], seed: int, shelves: int) -> tuple[StoredRows, dict[str, torch.Tensor]]:
     """Rows on some shelves in any order, and the same as an accumulator."""

@@ -656,6 +656,9 @@ def test_a_round_whose_rows_are_lost_is_done_again(tmp_path: Path, caplog: pytes
         def read(self, part: str, rows: Ints, start: int, stop: int) -> NDArray[np.float32]:
             raise RowsLost("node n2 is lost")
 
+        def close(self) -> None:
+            """Nothing is left of it."""
+
     class Forgetful(InlineExecutor):
         def publish(self, down: Broadcast) -> None:
             published.append(down.round)

@@ -15,6 +15,7 @@ from fedray.cluster.place.placement import GroupSpec, Node, alive
 from fedray.cluster.place.reservation import Reservation
 from fedray.cluster.place.slots import WorkerArgs
 from fedray.cluster.work.base import Group
+from fedray.cluster.work.columns import NodeShare
 from fedray.cluster.work.group import WorkerGroup
 from fedray.cluster.work.ledger import Ledger
 from fedray.cluster.work.node import worker_group
@@ -147,7 +148,9 @@ class RayExecutor:
             others = [group for group in self.nodes.others if self._ledger.has_unkept(group)]
             shelves = [NodeShelf(group, self.nodes.forget) for group in others]
             own = [shelf for total in totals if isinstance(total, StoredRows) for shelf in total.shelves]
-            return StoredRows([*own, *shelves], self._widths)
+            # Those of one node open each other's files; where rows lie on several, this process reads them all.
+            share = NodeShare(self.nodes.own[0], len(self._ledger.items)) if own and not shelves else None
+            return StoredRows([*own, *shelves], self._widths, share)
         totals += [self._fetched] if self._fetched else []
         first, *more = map(dict, totals)
         for other in more:

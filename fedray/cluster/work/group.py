@@ -21,6 +21,7 @@ from fedray.cluster.work.tickets import TicketQueue
 from fedray.cluster.work.worker import RoundHeader
 from fedray.core.errors import RunFailed
 from fedray.core.messages import Block
+from fedray.run.columns import ColumnRange, ColumnReport
 from fedray.run.failure_policy import give_up
 from fedray.run.usage import Reading
 from fedray.run.worker import Item, Job, Report
@@ -274,6 +275,8 @@ class WorkerGroup(Group):
         self._replace(worker, reason)
 
     def _given_up(self, item: Item, stage: str, reason: str) -> Report:
+        if isinstance(item, ColumnRange):
+            return ColumnReport(item.index, None)  # whoever asked does it alone
         if not isinstance(item, Block):
             raise RunFailed(f"round {self._header.round}: two workers died of the evaluation ({reason}); see the log")
         return give_up(self._job, item, stage, f"two workers were lost at its block ({reason})")

@@ -237,6 +237,9 @@ class NodeShelf:
         self._group.network += found.nbytes
         return found
 
+    def close(self) -> None:
+        """Do nothing: they are the node's."""
+
     def _ask(self, method: str, *args: Any) -> Any:
         try:
             return self._group.ask(lambda: False, method, *args)

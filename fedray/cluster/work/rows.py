@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,7 +128,7 @@ class FileShelf:
     """
 
     def __init__(self, file: int, widths: Mapping[str, int], held: Held) -> None:
-        self._file, self._held = file, held
+        self._file, self._widths, self._held = file, dict(widths), held
         starts = np.cumsum([0, *widths.values()]).tolist()
         self._starts = dict(zip(widths, starts[:-1], strict=True))
         self._length: int = starts[-1]
@@ -150,6 +150,10 @@ class FileShelf:
             self._fill(into.view(np.uint8).data, _FLOAT * (row * self._length + self._starts[part] + start))
         return found
 
+    def __reduce__(self) -> tuple[Callable[..., FileShelf], tuple[str, Mapping[str, int], Held]]:
+        """Pickle the place of the file, which other processes of this node open."""
+        return _opened, (f"/proc/{os.getpid()}/fd/{self._file}", self._widths, self._held)
+
     def _fill(self, into: memoryview, place: int) -> None:
         while into:
             read = os.preadv(self._file, [into], place)
@@ -162,3 +166,7 @@ class FileShelf:
         file, self._file = self._file, -1
         with contextlib.suppress(OSError):
             os.close(file)
+
+
+def _opened(path: str, widths: Mapping[str, int], held: Held) -> FileShelf:
+    return FileShelf(os.open(path, os.O_RDONLY | os.O_CLOEXEC), widths, held)

@@ -62,9 +62,9 @@ def memory(plan: Plan, server: Server, workers: int) -> Memory:
     result ``4 W``, what the aggregator keeps, before and after the round, and a checkpoint on its way to disk.
 
     For aggregators that must see every update a worker's node holds the rows of its share of the cohort, ``4 W`` a
-    client, and the worker those of a block twice, in the place of its accumulator.  The driver reads them a few columns
-    at a time, 4 million values or as many as there are, of 20 bytes with what sorting or centring takes; or all of
-    them, ``4 W`` a client more.
+    client, and the worker those of a block twice, in the place of its accumulator.  The driver, and later each of
+    several workers, reads them a few columns at a time, 4 million values or as many as there are, of 20 bytes with what
+    sorting or centring takes; or the driver all of them, ``4 W`` a client more.
 
     Args:
         plan: the plan.
@@ -101,8 +101,9 @@ def memory(plan: Plan, server: Server, workers: int) -> Memory:
         folded, gathered = _DOUBLE * sent, _DOUBLE * sent + _FLOAT * sent
     else:
         share = -(-cohort // workers)
-        folded = _FLOAT * sent * (share + 2 * min(share, task.stacking.size))
         at_hand = (_FLOAT + _DOUBLE + _INDEX) * min(sent * cohort, max(cohort, COLUMNS))
+        twice_a_block = 2 * _FLOAT * sent * min(share, task.stacking.size)
+        folded = _FLOAT * sent * share + max(twice_a_block, at_hand if workers > 1 else 0)
         gathered = at_hand + _DOUBLE * sent + (0 if by_columns(algorithm.aggregator) else _FLOAT * sent * cohort)
     own = {"accumulator": folded, "block sum": _FLOAT * sent if stacked else 0, **parts}
     if ranks > 1:
