@@ -11,6 +11,7 @@ from fedray.data.columns.arrays import by_client, random_items, stack_dataset
 from fedray.data.columns.base import ClientData
 from fedray.data.columns.checks import as_array, as_examples
 from fedray.data.columns.contiguous import ContiguousData
+from fedray.data.columns.holdout import Holdout
 from fedray.data.columns.lazy import from_function
 from fedray.data.columns.rows import Examples
 from fedray.data.files.own_tests import TestFiles
@@ -124,6 +125,7 @@ class FederatedData(ContiguousData):
         ids: Sequence[str] | None = None,
         partitioner: Partitioner | Named | None = None,
         seed: int = 0,
+        holdout: float = 0.0,
         encoding: Saved | None = None,
         **options: Unpack[TableOptions],
     ) -> Self:
@@ -151,7 +153,9 @@ class FederatedData(ContiguousData):
             ids: client ids; default: the files' names without suffix.
             partitioner: instead of one client per file, split the rows of all files; a ``column`` partitioner
                 takes the clients' names from that column, which is then no input.
-            seed: seed of the partitioner.
+            seed: seed of the partitioner, and of held-out rows.
+            holdout: the fraction of each client's rows that is held out, see :meth:`with_holdout`; of these no scale,
+                no fill and no category is learnt.
             encoding: the ``encoding.json`` of a run, or what it holds, to be used instead of learning one from the
                 files: for going on with the run, and for its model.
             options: for reading tables:
@@ -193,7 +197,8 @@ class FederatedData(ContiguousData):
 
         files = [paths] if isinstance(paths, (str, Path)) else paths
         rule = None if partitioner is None else chosen(partitioner)
-        return read_csvs(files, Options(target, **options), test, ids, rule, seed, load_encoding(encoding)).of(cls)
+        said = Options(target, **options)
+        return read_csvs(files, said, test, ids, rule, seed, holdout, load_encoding(encoding)).of(cls)
 
     @classmethod
     def from_folder(
@@ -202,6 +207,8 @@ class FederatedData(ContiguousData):
         *,
         target: str | None = None,
         test: TestFiles = None,
+        seed: int = 0,
+        holdout: float = 0.0,
         encoding: Saved | None = None,
         ragged: Mapping[str, Mapping[str, Any]] | None = None,
         **options: Unpack[TableOptions],
@@ -219,6 +226,8 @@ class FederatedData(ContiguousData):
             test: file of the same kind, outside the folder or in it, with the held-out test set; or each client's own,
                 which together are the central one: a folder of them, named as the clients' are, a list with one for
                 each, or ``{client: file}`` for some.
+            seed: seed of held-out rows.
+            holdout: as for ``from_csv``.
             encoding: for Parquet, as for ``from_csv``.
             ragged: for NPZ, options of :class:`fedray.Ragged` for arrays with offsets: ``{"x": {"length": 128, "mask":
                 "attention_mask"}}``.
@@ -235,7 +244,8 @@ class FederatedData(ContiguousData):
         if target is None and options:
             raise ConfigError(f"target: the name of the target column is needed for {', '.join(options)}")
         read = None if target is None else Options(target, **options)
-        return read_folder(Path(path), read, test, load_encoding(encoding), ragged).of(cls)
+        held = Holdout(holdout, seed)
+        return read_folder(Path(path), read, test, load_encoding(encoding), ragged, held).of(cls)
 
     @classmethod
     def from_text(

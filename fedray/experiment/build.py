@@ -79,6 +79,7 @@ from fedray.rundir.tree import new_folder
 from fedray.sampling import Sampler
 from fedray.tasks import Task, infer
 from fedray.tasks.inferred import Shape
+from fedray.tasks.rare import rarely
 from fedray.tracking.callbacks import Callbacks
 from fedray.transforms.codec import Codec
 
@@ -207,6 +208,7 @@ class Config(Bound):
         tellers = (*algorithm.tellers, *(["attack"] if self.attack else []))
         check_named(watched, measured, task.measures, tellers)
         warnings += untested(task, self.evaluate, data)
+        warnings += tuple(filter(None, [self._rarely(task)]))
         if self._evaluates(data) and not getattr(self.data, "classes", None):  # whose order is then theirs
             warnings += taken_for_positive(task.measures)
         plan = Plan(
@@ -297,6 +299,16 @@ class Config(Bound):
     def _evaluates(self, data: ClientData) -> bool:
         """Tell if there is an evaluation at all."""
         return self.evaluate.clients_every > 0 or (self.evaluate.every > 0 and data.test is not None)
+
+    def _rarely(self, task: LocalTask) -> str:
+        """Say what an answer that is always the same gives, where one of two classes is rare, but not with privacy."""
+        data, about = task.data, task.about
+        if self.privacy is not None or not data.counted or data.spec.task != "classification":
+            return ""
+        if task.target or about.several or about.kind != "classes":
+            return ""
+        weights = self.local.class_weights is not None
+        return rarely(data.label_counts().sum(axis=0), about.classes, metrics=self.metrics is not None, weights=weights)
 
     def _profile(self, folder: RunFolder) -> Profile | None:
         """Return the rounds of which there are to be traces; ConfigError if the run has not all of them."""

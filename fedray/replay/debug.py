@@ -101,7 +101,9 @@ def debug(
             who = found[0]
         block = next(block for block in blocks.values() if who in block.clients)
         data = worker.job.task.data
-        looked = Looked(round, data.client_id(who), [data.client_id(one) for one in block.clients.tolist()])
+        together, training = [data.client_id(one) for one in block.clients.tolist()], int(data.sizes[who])
+        rows = training + int(data.holdout_sizes[who])
+        looked = Looked(round, data.client_id(who), together, rows, training)
         if who in failures:
             looked.failure = failures[who].stage, failures[who].error
         _look(worker, block, who, looked, debugger, ready)

@@ -24,6 +24,8 @@ class Looked:
         round: the round.
         client: the client's id.
         block: ids of the clients of its block, itself included.
+        rows: the number of its rows.
+        training: the number of these that are not held out, by whose places, from 0, steps name examples.
         then: the recorded SHA-256 of the model after the round; None: the run has not recorded the round.
         now: the one of now; None: the round failed.
         ended: the reason for which the round failed.
@@ -41,6 +43,8 @@ class Looked:
     round: int
     client: str
     block: list[str] = field(default_factory=list)
+    rows: int = 0
+    training: int = 0
     then: str | None = None
     now: str | None = None
     ended: str | None = None
@@ -96,6 +100,8 @@ def _lines(seen: Looked) -> Iterator[tuple[str, str]]:
         "client",
         f"{seen.client}, in a block with {listed(others)}" if others else f"{seen.client}, a block of its own",
     )
+    if seen.rows > seen.training:
+        yield "rows", f"{seen.rows:,}, of these {seen.training:,} training; steps number these from 0"
     for name, failure in (("recorded", seen.recorded), ("in its block", seen.failure)):
         if failure is not None:
             yield name, f"it gave no update ({failure[0]}): {failure[1]}"

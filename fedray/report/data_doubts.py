@@ -13,6 +13,7 @@ from fedray.data.encoding.overview import FEWEST, Column
 from fedray.report.columns import ColumnReport
 from fedray.report.drift import LARGE
 from fedray.report.of_data import MEDIAN, DataReport, worded
+from fedray.tasks.rare import rarely
 
 At = tuple[str, int, Column]
 """A site, its rows, and what it says of a column."""
@@ -191,6 +192,10 @@ def _of_groups(report: DataReport) -> Iterator[str]:
     small = [group for group, size in zip(groups, sizes, strict=True) if size < FEWEST]
     if small:
         yield f"fewer than {FEWEST} rows: {listed(small)}"
+    if counts.size and (
+        said := rarely(counts.sum(axis=0), report.classes, metrics=report.metrics, weights=report.weights)
+    ):
+        yield said
     if not counts.size or len(groups) < 2:
         return
     single = [group for group, row in zip(groups, counts, strict=True) if (row > 0).sum() == 1]

@@ -53,7 +53,7 @@ class DataReport:
     Args:
         name: of the config.
         sites: the names of the places of tables, or of files; empty: there are no tables.
-        rows: of each of them.
+        rows: of each of them, without those that are held out, of which nothing is told.
         columns: the columns but for the target and those that are ignored.
         target: the target's; None: there are no tables.
         clients: the names of the clients; empty: the data cannot be loaded.
@@ -67,6 +67,8 @@ class DataReport:
         refused: the reason for which a run of this config would be refused; empty: none was found.
         missing: the config's own values that stand for missing ones, by column.
         categorical: the config's own columns of categories.
+        metrics: the config chooses metrics.
+        weights: the config weighs examples by their class.
     """
 
     name: str
@@ -85,6 +87,8 @@ class DataReport:
     refused: str = ""
     missing: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     categorical: Mapping[str, Any] | Sequence[str] | None = None
+    metrics: bool = False
+    weights: bool = False
 
     @property
     def groups(self) -> Sequence[str]:
@@ -156,7 +160,8 @@ def report_on(config: Config) -> DataReport:
     found = DataReport(config.name)
     if isinstance(config.data, TableSource) and getattr(config.data, "target", None) is not None:
         found = _of_tables(config, config.data)
-    return _with_clients(config, found)
+    chosen, weighted = config.metrics is not None, config.local.class_weights is not None
+    return _with_clients(config, replace(found, metrics=chosen, weights=weighted))
 
 
 def _with_clients(config: Config, found: DataReport) -> DataReport:
@@ -204,7 +209,7 @@ def _changed(report: DataReport, **changes: Any) -> DataReport:
 
 def _of_tables(config: Config, source: TableSource) -> DataReport:
     options = source.options()
-    with source.opened(config.place.sites) as (sites, ask):
+    with source.opened(config.schema.seed, config.place.sites) as (sites, ask):
         outlines = ask(questions.outline)
         ordered = dict.fromkeys(name for outline in outlines for name in outline.columns)
         if options.target not in ordered:
@@ -221,7 +226,7 @@ def _of_tables(config: Config, source: TableSource) -> DataReport:
     return DataReport(
         config.name,
         sites,
-        [outline.rows for outline in outlines],
+        [outline.rows - outline.held for outline in outlines],
         columns,
         target,
         classes=classes,

@@ -42,19 +42,19 @@ class Got:
 def each_client(found: Iterable[Got], width: int, digits: int = 4) -> tuple[Grid, list[str]]:
     """Return the table of what each client got, and the names of the columns that there is no room for.
 
-    Where there is not room for all, the metric that stands for all comes first, then the examples of each class, where
-    they are known, then the loss, then the others; of each the most personal view.
+    Where there is not room for all, the metric that stands for all comes first, then the others, then the examples of
+    each class, where they are known, and the loss, which nobody asks for, last; of each the most personal view.
 
     >>> from fedray.core.terminal import plain
     >>> one = Got("ann", "global", 8, {"loss": 0.25, "accuracy": 1.0, "auroc": None})
     >>> table, left = each_client([one], width=40)
     >>> print(plain(table), left)
-    ┏━━━━━━━━┳━━━━━━━━━━┳━━━━━━┳━━━━━━━━━━┓
-    ┃ client ┃ examples ┃ loss ┃ accuracy ┃
-    ┡━━━━━━━━╇━━━━━━━━━━╇━━━━━━╇━━━━━━━━━━┩
-    │ ann    │ 8        │ 0.25 │ 1        │
-    └────────┴──────────┴──────┴──────────┘
-     ['auroc']
+    ┏━━━━━━━━┳━━━━━━━━━━┳━━━━━━━━━━┳━━━━━━━┓
+    ┃ client ┃ examples ┃ accuracy ┃ auroc ┃
+    ┡━━━━━━━━╇━━━━━━━━━━╇━━━━━━━━━━╇━━━━━━━┩
+    │ ann    │ 8        │ 1        │ nan   │
+    └────────┴──────────┴──────────┴───────┘
+     ['loss']
 
     Args:
         found: of each client and view; at least one.
@@ -78,8 +78,9 @@ def each_client(found: Iterable[Got], width: int, digits: int = 4) -> tuple[Grid
         ]
         for client, count in examples.items()
     ]
-    order = [heads[view, name] for name in by_weight(metrics) for view in reversed(views)]
-    order[len(views) : len(views)] = classes
+    asked = [name for name in by_weight(metrics) if name != "loss"]
+    order = [heads[view, name] for name in asked for view in reversed(views)] + classes
+    order += [heads[view, "loss"] for view in reversed(views) if "loss" in metrics]
     return fitted(Grid(["client", "examples", *classes, *heads.values()], cells), order, width)
 
 

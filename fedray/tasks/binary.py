@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, counted
 from fedray.data.spec import DataSpec
 from fedray.tasks.base import Answers, Ranking, Task, tasks
 
@@ -125,6 +125,15 @@ class Multilabel(YesNo):
         """Return the task of some data, whose integers are no classes but a row of labels each."""
         rows = len(target) == 2 and spec.task == "classification"
         return super().of(replace(spec, outputs=target[1], classes=()) if rows else spec)
+
+    @property
+    def targets(self) -> str:
+        """The labels of an example, in words.
+
+        >>> Multilabel().of(DataSpec((4,), 3, "regression")).targets
+        '3 labels (multilabel)'
+        """
+        return f"{counted(self.spec.outputs, 'label')} (multilabel)"
 
     @property
     def several(self) -> bool:

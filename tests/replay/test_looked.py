@@ -25,6 +25,8 @@ def test_long_trainings_show_their_ends_and_what_is_before_the_trouble() -> None
 
 
 def test_the_word_needs_both_hashes_and_forgives_another_place_alone() -> None:
+    assert "rows" not in str(Looked(1, "a", rows=40, training=40))
+    assert "40, of these 30 training; steps number these from 0" in str(Looked(1, "a", rows=40, training=30))
     assert Looked(1, "a", then="x").word == "unrecorded"
     assert str(Looked(1, "a", ["a"], ended="no client survived")).splitlines()[0].endswith("no client survived")
     place, data = Doubt("processor: other", place=True), Doubt("data: other", place=False)

@@ -39,6 +39,14 @@ def test_missing_values() -> None:
     ]
 
 
+def test_what_always_the_same_answer_gives() -> None:
+    counts = np.array([[95, 2], [90, 6]])
+    (said,) = doubts(report(PLAIN, PLAIN, classes=["no", "yes"], counts=counts))
+    assert said.startswith("class yes has 8 of 193 training examples: to answer no always is right in 95.9%")
+    done = report(PLAIN, PLAIN, classes=["no", "yes"], counts=counts, metrics=True, weights=True)
+    assert doubts(done) == doubts(report(PLAIN, PLAIN, classes=["no", "yes"], counts=counts + 20)) == []
+
+
 def test_constant_columns() -> None:
     zero = numbers(different=1, quantiles=(0.0,) * len(LEVELS))
     assert doubts(report(zero, zero)) == ["bmi: it has the same value everywhere, and tells nothing"]

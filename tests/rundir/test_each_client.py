@@ -36,15 +36,18 @@ def test_what_has_no_value_is_said_in_one_word() -> None:
     assert not list(below(broken, [], ""))  # a loss that is none is no question of classes
 
 
-def test_the_examples_of_each_class_stand_beside_the_metric_that_comes_first() -> None:
+def test_metrics_have_room_before_the_examples_of_each_class_and_the_loss_last() -> None:
     numbers = {"loss": 0.5, "auroc": 0.36, "sensitivity": 0.5}
     found = [Got("a", "global", 30, numbers, "no 28, yes 2"), Got("b", "global", 9, numbers)]
     table, _ = each_client(found, 1000)
     assert list(table.head) == ["client", "examples", "of each class", "loss", "auroc", "sensitivity"]
     assert [list(line[:3]) for line in table.lines] == [["a", "30", "no 28, yes 2"], ["b", "9", ""]]
     narrow, left = each_client(found, 50)
-    assert list(narrow.head) == ["client", "examples", "of each class", "auroc"]
-    assert left == ["loss", "sensitivity"]
+    assert list(narrow.head) == ["client", "examples", "auroc", "sensitivity"]
+    assert left == ["of each class", "loss"]
+    wider, left = each_client(found, 65)
+    assert list(wider.head) == ["client", "examples", "of each class", "auroc", "sensitivity"]
+    assert left == ["loss"]
 
 
 def test_a_client_that_a_view_lacks_has_an_empty_cell() -> None:

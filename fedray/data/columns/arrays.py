@@ -17,6 +17,7 @@ from fedray.data.columns.checks import (
     check_fits,
     check_ids,
     doubts,
+    id_keys,
     infer_spec,
     same_shapes,
     tensor,
@@ -25,6 +26,7 @@ from fedray.data.columns.checks import (
     with_inputs,
 )
 from fedray.data.columns.contiguous import ContiguousData
+from fedray.data.columns.holdout import NOTHING, Holdout
 from fedray.data.columns.inputs import InputColumns
 from fedray.data.columns.ragged import Ragged, level
 from fedray.data.columns.rows import Examples, make_examples
@@ -50,6 +52,7 @@ class Columns:
         notes: lines for the log on what was found in files.
         taken: the columns of files of arrays, see :class:`ClientData`.
         asked: the questions that their encoding was learnt by, see :class:`ClientData`.
+        holdout: the rows to be held out of them, without which their encoding was learnt.
     """
 
     x: Any
@@ -64,12 +67,15 @@ class Columns:
     notes: tuple[str, ...] = ()
     taken: Mapping[str, Any] | None = None
     asked: Sequence[Mapping[str, Any]] = ()
+    holdout: Holdout = NOTHING
 
     def of(self, kind: type[D]) -> D:
-        """Return them as data of some kind."""
+        """Return them as data of some kind, which holds out what is to be held out."""
         data = kind(tensors(self.x), tensor(self.y), self.sizes, self.spec, test=self.test, ids=self.ids)
         data.warnings, data.encoding, data.marks = self.warnings, self.encoding, self.marks
-        data.notes, data.taken, data.asked = (*data.notes, *self.notes), self.taken, self.asked
+        data.notes, data.taken = (*data.notes, *self.notes), self.taken
+        data = data.with_holdout(self.holdout.fraction, self.holdout.seed)
+        data.asked = self.asked
         return data
 
 
@@ -221,6 +227,23 @@ def number_clients(
             raise ConfigError(f"clients has the name {str(label)!r}, which is not among ids")
     numbers = np.array([place[str(label)] for label in found], dtype=np.int64)
     return numbers[index], names, len(names)
+
+
+def held_out(clients: NDArray[Any], ids: Sequence[str] | None, holdout: Holdout) -> NDArray[np.bool_]:
+    """Return which rows ``with_holdout`` will hold out, once they are sorted by client, ``[N]``.
+
+    Args:
+        clients: for each row its client, ``[N]``; as ``ids``, see :func:`by_client`.
+        ids: names of the clients.
+        holdout: the fraction, and the seed.
+    """
+    if not holdout.fraction:
+        return np.zeros(len(clients), dtype=np.bool_)
+    index, names, count = number_clients(clients, ids)
+    keys = np.arange(count) if names is None else id_keys(names)
+    held = np.zeros(len(index), dtype=np.bool_)
+    held[np.argsort(index, kind="stable")] = holdout.rows(keys, np.bincount(index, minlength=count))
+    return held
 
 
 def _first_empty(index: NDArray[np.int64], count: int) -> int | None:

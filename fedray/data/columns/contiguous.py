@@ -34,6 +34,9 @@ from fedray.rundir import durable
 NAMED = 100
 """The number of clients above which a fingerprint is of all of them together."""
 
+LEARNT_BY = frozenset({"sums", "categories", "frequent"})
+"""The questions to tables by which their scales, fills and categories are learnt."""
+
 
 class ContiguousData(ClientData):
     """Rows that are already in client order.
@@ -161,7 +164,14 @@ class ContiguousData(ClientData):
         order = training_first(seed, self.keys(np.arange(len(self))), self.sizes, held)
         index = torch.from_numpy(order).to(self._y.device)
         x, y = self._x.index_select(0, index), self._y.index_select(0, index)
-        return self._with(x, y, self.sizes - held, held, self.test)
+        data = self._with(x, y, self.sizes - held, held, self.test)
+        if any(one["question"] in LEARNT_BY for one in self.asked):
+            said = (
+                "scales, fills and categories were learnt from all rows of the tables, before some were held out; say "
+                f"it where they are read: FederatedData.from_csv(..., holdout={fraction:g}, seed={seed})"
+            )
+            data.warnings = (*data.warnings, said)
+        return data
 
     def _with(self, x: Inputs, y: Tensor, sizes: Ints, holdout: Ints, test: Examples | None) -> Self:
         data = type(self)(x, y, sizes, self.spec, holdout_sizes=holdout, test=test, ids=self._ids)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +18,7 @@ def held_sizes(sizes: NDArray[np.int64], fraction: float, already: NDArray[np.in
     """Return the number of rows that each client holds out, int64 ``[n]``.
 
     A client of size s gives ``round(fraction * s)`` rows, at least 1 and at most ``s - 1`` if ``s >= 2``, none if
-    ``s = 1``; nobody gives any if ``fraction`` is 0.
+    ``s <= 1``; nobody gives any if ``fraction`` is 0.
 
     Args:
         sizes: rows of each client, ``[n]``.
@@ -33,7 +35,7 @@ def held_sizes(sizes: NDArray[np.int64], fraction: float, already: NDArray[np.in
     if already.any():
         raise ConfigError("holdout: the data has held-out rows already; ask for them once")
     held: NDArray[np.int64] = np.maximum(np.rint(sizes * fraction).astype(np.int64), 1)
-    return np.minimum(held, sizes - 1)
+    return np.minimum(held, np.maximum(sizes - 1, 0))
 
 
 def training_first(
@@ -50,8 +52,16 @@ def training_first(
     Returns:
         Indices of the rows, int64 ``[sizes.sum()]``.
     """
+    client = np.repeat(np.arange(len(sizes)), sizes)
+    return np.argsort(2 * client + held_rows(seed, keys, sizes, held), kind="stable")
+
+
+def held_rows(
+    seed: int, keys: NDArray[np.int64], sizes: NDArray[np.int64], held: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Return which rows are held out, ``[sizes.sum()]``; arguments are those of :func:`training_first`."""
     starts = np.cumsum(sizes) - sizes
-    flags = np.zeros(int(sizes.sum()), dtype=np.int64)
+    flags = np.zeros(int(sizes.sum()), dtype=np.bool_)
     stream = Stream(seed, "partition", 0)
     # By size, so that the padded table of permutations stays small whatever the sizes are.
     order = np.argsort(sizes, kind="stable")
@@ -62,6 +72,37 @@ def training_first(
         begin += step
         moved = stream.permutations(keys[clients], sizes[clients], _TURN)
         chosen = np.arange(moved.shape[1]) < held[clients][:, None]
-        flags[(moved + starts[clients][:, None])[chosen]] = 1
-    client = np.repeat(np.arange(len(sizes)), sizes)
-    return np.argsort(2 * client + flags, kind="stable")
+        flags[(moved + starts[clients][:, None])[chosen]] = True
+    return flags
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """The rows of clients that are held out.
+
+    >>> Holdout(0.4, seed=1).rows(np.array([7]), np.array([5]))
+    array([ True, False, False,  True, False])
+
+    Args:
+        fraction: of each client's rows, in [0, 1), see :func:`held_sizes`.
+        seed: decides which.
+    """
+
+    fraction: float = 0.0
+    seed: int = 0
+
+    def rows(self, keys: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which rows are held out, ``[sizes.sum()]``, of clients whose rows lie one after the other.
+
+        Args:
+            keys: key of each client, ``[n]``.
+            sizes: rows of each client, ``[n]``.
+        """
+        held = held_sizes(sizes, self.fraction, np.zeros_like(sizes))
+        if not held.any():
+            return np.zeros(int(sizes.sum()), dtype=np.bool_)
+        return held_rows(self.seed, keys, sizes, held)
+
+
+NOTHING = Holdout()
+"""Nothing is held out."""

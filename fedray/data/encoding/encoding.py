@@ -173,8 +173,12 @@ class Encoding:
     def _kind(self, name: str) -> Kind:
         return self.kinds.get(name, "numbers")
 
-    def need(self, options: Options) -> None:
-        """Raise ConfigError, naming the option, if tables are to be read in another way than this one."""
+    def need(self, options: Options) -> Encoding:
+        """Return it for tables that are read as ``options`` say.
+
+        Raises:
+            ConfigError: they are to be read in another way than this one, naming the option.
+        """
         own, declared = self.options, options.declared
         same = {
             "target": options.target == own.target,
@@ -197,6 +201,7 @@ class Encoding:
                     f"{name}: the model was trained on tables that were encoded otherwise (see encoding.json in its "
                     "folder)\nleave this option as it was, or train anew in another run.dir"
                 )
+        return replace(self, options=replace(own, categorical=options.categorical))
 
     @property
     def features(self) -> list[str]:
@@ -258,15 +263,16 @@ class Encoding:
 
     def _one_hot(self, table: Table, name: str) -> NDArray[np.float64]:
         known = numbered(self.categories[name])
-        other = known.get(OTHER) if name in self.options.top or self.options.unseen == "other" else None
+        lenient = self._lenient(table, name)
+        other = known.get(OTHER)
         block = np.zeros((table.rows, len(self.categories[name])))
         for row, value in enumerate(table.text(name, known)):
             if value is None:
                 continue
-            number = known.get(value, known.get(canonical(value), other))
+            number = known.get(value, known.get(canonical(value), other if lenient[row] else None))
             if number is not None:
                 block[row, number] = 1.0
-            elif self.options.unseen == "error":
+            elif not lenient[row]:
                 raise ConfigError(
                     f"{table.where(row)}, column {name!r}: unknown category {value!r}"
                     f"{nearest(value, self.categories[name])}; known: {listed(self.categories[name])}\n"
@@ -283,12 +289,28 @@ class Encoding:
                 block[row, int.from_bytes(digest, "big") % size] = 1.0
         return block
 
+    def _lenient(self, table: Table, name: str) -> NDArray[np.bool_]:
+        """Return the rows in which a value of no known category stands for ``other``, else for a missing one.
+
+        Where ``unseen`` is ``error`` they are held-out rows alone, of a column whose categories are those of training
+        rows: which rows are held out is drawn, so that such a value is no mistake.
+        """
+        if name in self.options.top or self.options.unseen == "other":
+            return np.ones(table.rows, dtype=np.bool_)
+        return ~table.training if self.options.declared.get(name) is None else np.zeros(table.rows, dtype=np.bool_)
+
     def unseen(self, table: Table) -> dict[str, int]:
-        """Count the cells of each categorical column that are of no known category."""
+        """Count the cells of each categorical column that are taken as they are of no known category.
+
+        Of ``top`` columns, which are made for them, there are none unless ``unseen`` is ``other``.
+        """
         counts = {}
         for name, categories in self.categories.items():
-            known = numbered(categories)
-            cells = [cell for cell in table.text(name, known) if cell is not None]
+            if name in self.options.top and self.options.unseen == "error":
+                continue
+            known, rows = numbered(categories), self._lenient(table, name).tolist()
+            pairs = zip(table.text(name, known), rows, strict=True)
+            cells = [cell for cell, lenient in pairs if lenient and cell is not None]
             counts[name] = sum(cell not in known and canonical(cell) not in known for cell in cells)
         return {name: count for name, count in counts.items() if count}
 

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedray.core.errors import ConfigError, counted, listed
-from fedray.data.columns.arrays import Columns, by_client
-from fedray.data.columns.checks import LABEL_LIMIT, check_ids, tensor
-from fedray.data.columns.rows import Examples
+from fedray.data.columns.checks import LABEL_LIMIT
 from fedray.data.encoding import questions
-from fedray.data.encoding.check import check_columns, input_columns
+from fedray.data.encoding.check import input_columns
 from fedray.data.encoding.encoding import OTHER, Encoding
 from fedray.data.encoding.moments import Sums, federated_moments
 from fedray.data.encoding.options import Options
 from fedray.data.encoding.questions import Labels, Outline
 from fedray.data.encoding.table import Kind, Table
 from fedray.data.encoding.usual import kept
-from fedray.data.partition import Partitioner, assign_rows
-from fedray.data.sites import NotedHere, note
 
 A = TypeVar("A")
 _log = logging.getLogger("fedray")
@@ -40,7 +36,7 @@ class Ask(Protocol):
         ...
 
 
-def _class_names(ask: Ask, options: Options, paths: Sequence[str]) -> tuple[list[str] | None, tuple[str, ...]]:
+def class_names(ask: Ask, options: Options, paths: Sequence[str]) -> tuple[list[str] | None, tuple[str, ...]]:
     """Return class names in index order, None for regression, and the warnings about them."""
     if options.classes is not None:
         return [str(name) for name in options.classes], ()
@@ -78,7 +74,9 @@ def _lonely(answers: Sequence[Labels], paths: Sequence[str]) -> tuple[str, ...]:
 
 
 def fit(ask: Ask, outlines: Sequence[Outline], options: Options, column: str | None = None) -> Encoding:
-    """Learn the encoding of the silos' tables from merged sums, categories and class names.
+    """Learn the encoding of the silos' tables from merged sums and categories of training rows, and class names.
+
+    Classes that only held-out rows have are named as well: a row whose class has no name could not count as wrong.
 
     Args:
         ask: reaches the silos.
@@ -96,10 +94,10 @@ def fit(ask: Ask, outlines: Sequence[Outline], options: Options, column: str | N
     names = [name for name in order if name not in named]
     measured = [name for name in names if name not in options.levels]
     kinds = _kinds(ask, measured, paths)
-    rows = sum(outline.rows for outline in outlines)
+    rows = sum(outline.rows - outline.held for outline in outlines)
     numeric, indicated = _numeric(ask, names, options, rows)
     categories, differing = _categories(ask, order, options, paths)
-    classes, warnings = _class_names(ask, options, paths)
+    classes, warnings = class_names(ask, options, paths)
     for warning in (*differing, *warnings):
         _log.warning("%s", warning)
     files = {Path(outline.path).name: outline.form for outline in outlines if outline.form}
@@ -134,11 +132,28 @@ def found_in(outlines: Sequence[Outline], encoding: Encoding) -> tuple[str, ...]
     return tuple(notes)
 
 
-def unseen_in(paths: Sequence[str], counts: Sequence[Mapping[str, int]]) -> tuple[str, ...]:
-    """Return lines for the log: the cells of files that are of no known category."""
+def taken_for(encoding: Encoding) -> tuple[str, ...]:
+    """Return a line for the log: the columns that are inputs, by what each was taken for."""
+    levels, hashed = encoding.options.levels, encoding.options.hashed
+    names = {
+        "number": [name for name in encoding.numeric if name not in levels and name not in encoding.kinds],
+        "date": encoding.measured("dates"),
+        "boolean": encoding.measured("booleans"),
+        "ordinal column": [name for name in encoding.order if name in levels],
+        "categorical column": [name for name in encoding.order if name in encoding.categories or name in hashed],
+    }
+    told = [f"{counted(len(those), kind)}: {listed(those)}" for kind, those in names.items() if those]
+    return (f"columns: {'; '.join(told)}",)
+
+
+def unseen_in(outlines: Sequence[Outline], counts: Sequence[Mapping[str, int]], encoding: Encoding) -> tuple[str, ...]:
+    """Return lines for the log: the cells of files that are taken as they are of no known category."""
+    told = "known category"
+    if encoding.options.unseen == "error":
+        told = "category that training rows have, all held out, taken for missing ones"
     return tuple(
-        f"{path}, column {name!r}: {counted(count, 'cell')} of no known category"
-        for path, found in zip(paths, counts, strict=True)
+        f"{outline.path}, column {name!r}: {counted(count, 'cell')} of no {told}"
+        for outline, found in zip(outlines, counts, strict=True)
         for name, count in found.items()
     )
 
@@ -165,7 +180,7 @@ def _numeric(
 ) -> tuple[dict[str, tuple[float, float, float]], tuple[str, ...]]:
     """Return (mean, deviation, fill) of numeric and ordinal columns, from sums of all files, and which are indicated.
 
-    Those are columns that have missing values among all ``rows``, where the options say so.
+    Those are columns that have missing values among the ``rows`` of training, where the options say so.
     """
     numeric: dict[str, tuple[float, float, float]] = {}
     if not names:
@@ -179,7 +194,7 @@ def _numeric(
     mean, deviation = federated_moments(sums, len(names))
     for name, center, scale in zip(names, mean.tolist(), deviation.tolist(), strict=True):
         if np.isnan(center):
-            raise ConfigError(f"column {name!r} has no value in any training file; leave it out: `ignore: [{name}]`")
+            raise ConfigError(f"column {name!r} has no value in any training row; leave it out: `ignore: [{name}]`")
         numeric[name] = (center, scale or 1.0, center) if options.standardize else (0.0, 1.0, center)
     there = np.sum([one.count for one in found], axis=0)
     wanted = options.missing_values == "indicator"
@@ -207,7 +222,7 @@ def _categories(
             warnings += coded_differently(name, values, paths)
         if not categories[name]:
             raise ConfigError(
-                f"categorical column {name!r} has no value in any training file; leave it out: `ignore: [{name}]`"
+                f"categorical column {name!r} has no value in any training row; leave it out: `ignore: [{name}]`"
             )
     return categories, tuple(warnings)
 
@@ -259,109 +274,3 @@ def coded_differently(name: str, values: Sequence[Sequence[str]], paths: Sequenc
     if twins:
         found.append(f"column {name!r} has categories that differ by case alone: {listed(twins)}{advice}")
     return found
-
-
-@dataclass(frozen=True)
-class TestTables:
-    """The tables of a test set.
-
-    Args:
-        tables: the tables, of which there may be none.
-        owners: the number of the client whose own each is, -1 for nobody's; None: nobody's at all, or, where a column
-            names the client of a row and they have it, that client's.
-    """
-
-    __test__ = False
-
-    tables: Sequence[Table] = ()
-    owners: Sequence[int] | None = None
-
-    def encoded(self, encoding: Encoding) -> Examples | None:
-        """Return them as one test set, in their order; None if there are none."""
-        if not self.tables:
-            return None
-        inputs = np.concatenate([encoding.inputs(table) for table in self.tables])
-        targets = np.concatenate([encoding.targets(table) for table in self.tables])
-        return Examples(tensor(inputs), tensor(targets), self._of_files())
-
-    def _of_files(self) -> NDArray[np.int64] | None:
-        if self.owners is None:
-            return None
-        return np.repeat(np.array(self.owners, dtype=np.int64), [table.rows for table in self.tables])
-
-    def named(self, column: str | None, known: Sequence[str]) -> NDArray[np.str_] | None:
-        """Return the client whose own each row is, '' for nobody's, by a column of theirs; None if they lack it."""
-        if column is None or not self.tables or any(column not in table.columns for table in self.tables):
-            return None
-        found = [value or "" for table in self.tables for value in table.text(column)]
-        return np.array([value if value in known else "" for value in found], dtype=np.str_)
-
-
-def read_tables(
-    tables: Sequence[Table],
-    test: TestTables,
-    options: Options,
-    *,
-    ids: Sequence[str] | None = None,
-    partitioner: Partitioner | None = None,
-    seed: int = 0,
-    encoding: Encoding | None = None,
-) -> Columns:
-    """Encode the rows of tables, a client for each table, or split over clients by a partitioner.
-
-    The encoding is a run's, if one is given; else it is learnt from the tables.
-    """
-    if not tables:
-        raise ConfigError("no training file was given; at least one is needed")
-
-    # As silos are asked, and noted so: of what their rows are, only what a silo would tell as well.
-    here, own = NotedHere(tables), NotedHere(test.tables)
-    column = getattr(partitioner, "column", None)
-    outlines, tested = here.each(questions.outline), own.each(questions.outline)
-    if encoding is not None:
-        encoding.need(options)
-    check_columns(outlines, tested, options, column, encoding)
-    names = None
-    if partitioner is None:
-        names = check_ids([table.path.stem for table in tables] if ids is None else ids, len(tables))
-    if encoding is None:
-        encoding = fit(here.each, outlines, options, column)
-    told = [*outlines, *tested]
-    notes = found_in(told, encoding)
-    if encoding.options.unseen == "other":
-        unseen = partial(questions.unseen, encoding=encoding)
-        notes += unseen_in([outline.path for outline in told], [*here.each(unseen), *own.each(unseen)])
-    inputs = np.concatenate([encoding.inputs(table) for table in tables])
-    targets = [encoding.targets(table) for table in tables]
-    here.asked.append(note(questions.class_counts, [encoding.by_class(one) for one in targets]))
-    own.asked.append(note(questions.class_counts, [encoding.by_class(encoding.targets(one)) for one in test.tables]))
-    held_out = test.encoded(encoding)
-    if partitioner is not None:
-        every = np.concatenate(targets)
-        assigned = assign_rows(partitioner, every, _Columns(tables), seed)
-        owners = test.named(column, ids or np.unique(np.asarray(assigned).astype(np.str_)).tolist())
-        columns = by_client(inputs, every, assigned, test=held_out, ids=ids, spec=encoding.spec, test_clients=owners)
-    else:
-        sizes = np.array([table.rows for table in tables])
-        columns = Columns(inputs, np.concatenate(targets), sizes, encoding.spec, held_out, names)
-    files = [str(table.path) for table in tables] if names is None else [name.decode() for name in names]
-    marks = dict(zip(files, here.each(questions.fingerprint), strict=True))
-    asked = (*here.asked, *(own.asked if test.owners else ()))
-    found = replace(columns, warnings=encoding.warnings, encoding=encoding.to_json(), notes=notes)
-    return replace(found, marks=marks, asked=asked)
-
-
-class _Columns(Mapping[str, NDArray[Any]]):
-    """The columns of all tables' rows as text, joined only when asked for."""
-
-    def __init__(self, tables: Sequence[Table]) -> None:
-        self._tables = tables
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        return np.array([value or "" for table in self._tables for value in table.text(name)])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tables[0].columns)
-
-    def __len__(self) -> int:
-        return len(self._tables[0].columns)

@@ -1,4 +1,4 @@
-"""Further questions to tables, which a report on data asks.  As in :mod:`questions`, no answer holds a row.
+"""Further questions to tables, which a report on data asks of training rows.  As in :mod:`questions`, none tells a row.
 
 Quantiles and repeated values are told of many rows alone: of few they would be the rows.
 """
@@ -62,10 +62,11 @@ def described(table: Table, columns: Sequence[str], text: Sequence[str] = ()) ->
 
 
 def _described(table: Table, name: str, category: bool) -> Column:
+    rows = int(table.training.sum())
     if name not in table.columns:
-        return Column("absent", table.rows)
-    cells = [cell for cell in table.text(name) if cell is not None]
-    missing = table.rows - len(cells)
+        return Column("absent", rows)
+    cells = table.values(name)
+    missing = rows - len(cells)
     if not cells:
         return Column("empty", missing)
     values = None if category else _numbers(table, name)
@@ -76,12 +77,12 @@ def _described(table: Table, name: str, category: bool) -> Column:
     told = tuple(np.quantile(there, LEVELS).tolist()) if len(there) >= FEWEST else None
     kind: Literal["numbers", "dates"] = "dates" if table.kind(name) == "dates" else "numbers"
     whole = kind == "numbers" and bool((there == np.floor(there)).all())
-    return Column(kind, table.rows - len(there), len(np.unique(there)), told, far_apart(there), whole=whole)
+    return Column(kind, rows - len(there), len(np.unique(there)), told, far_apart(there), whole=whole)
 
 
 def _numbers(table: Table, name: str) -> NDArray[np.float64] | None:
     try:
-        return table.numbers(name)
+        return table.numbers(name)[table.training]
     except ConfigError:
         return None
 
@@ -130,7 +131,7 @@ def counted_values(table: Table, values: Mapping[str, Sequence[str]]) -> dict[st
     found = {}
     for name, known in values.items():
         if name in table.columns:
-            cells = Counter(canonical(cell) for cell in table.text(name) if cell is not None)
+            cells = Counter(map(canonical, table.values(name)))
             counts = [cells.pop(canonical(value), 0) for value in known]
             found[name] = np.array([*counts, sum(cells.values())], dtype=np.int64)
     return found

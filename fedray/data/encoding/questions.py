@@ -1,6 +1,8 @@
 """All that a silo is ever asked of its table.  The answers are counts, sums, and names; none holds a row.
 
-Each function is put to a table where the table is, and only what it returns goes elsewhere.
+Each function is put to a table where the table is, and only what it returns goes elsewhere.  Scales, fills and
+categories are learnt from training rows alone; the way a file is written, what kind a column is, and the names of
+classes from all.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from numpy.typing import NDArray
 
 from fedray.core.errors import ConfigError
 from fedray.data.columns.checks import LABEL_LIMIT
-from fedray.data.columns.holdout import training_first
 from fedray.data.encoding.encoding import Encoding, column_values
 from fedray.data.encoding.moments import Sums
 from fedray.data.encoding.options import Options
@@ -41,6 +42,7 @@ class Outline:
         columns: their names, in the order of the file.
         form: the way the file is written, in words, where it is not the usual one.
         dropped: the number of rows without a target that were left out.
+        held: the number of its rows that are held out.
     """
 
     path: str
@@ -48,6 +50,7 @@ class Outline:
     columns: tuple[str, ...]
     form: str = ""
     dropped: int = 0
+    held: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class Labels:
 
 def outline(table: Table) -> Outline:
     """Return the table's number of rows, the names of its columns, and its dialect."""
-    return Outline(str(table.path), table.rows, tuple(table.columns), table.written, table.dropped)
+    held = table.rows - int(table.training.sum())
+    return Outline(str(table.path), table.rows, tuple(table.columns), table.written, table.dropped, held)
 
 
 def kinds(table: Table, columns: Sequence[str]) -> dict[str, Kind]:
@@ -85,17 +89,18 @@ def dialect(table: Table, columns: Sequence[str], dates: Sequence[str]) -> dict[
 
 
 def sums(table: Table, columns: Sequence[str], center: NDArray[np.float64], options: Options | None = None) -> Sums:
-    """Sum numeric and ordinal columns about ``center`` ``[k]``: counts, sums and sums of squares.
+    """Sum the training rows of numeric and ordinal columns about ``center`` ``[k]``: counts, sums, sums of squares.
 
     Raises:
         ConfigError: a cell that is neither missing nor a number, or no level, with its line.
     """
     read = options or Options("")
-    return Sums.of(np.stack([column_values(table, name, read) for name in columns], axis=1), center)
+    values = np.stack([column_values(table, name, read) for name in columns], axis=1)
+    return Sums.of(values[table.training], center)
 
 
 def categories(table: Table, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return the different values of categorical columns, sorted; whole numbers in one form.
+    """Return the different values of categorical columns in training rows, sorted; whole numbers in one form.
 
     Raises:
         ConfigError: a column of ids, whose values are told to nobody.
@@ -104,18 +109,18 @@ def categories(table: Table, columns: Sequence[str]) -> dict[str, tuple[str, ...
 
 
 def frequent(table: Table, columns: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Return how many rows each value has that at least five rows have, of columns of many values."""
-    counts = {name: Counter(canonical(cell) for cell in table.text(name) if cell is not None) for name in columns}
+    """Return how many training rows each value has that at least five have, of columns of many values."""
+    counts = {name: Counter(map(canonical, table.values(name))) for name in columns}
     return {name: {word: n for word, n in sorted(count.items()) if n >= FEWEST} for name, count in counts.items()}
 
 
 def unseen(table: Table, encoding: Encoding) -> dict[str, int]:
-    """Count the cells of each categorical column that are of no known category."""
+    """Count the cells of each categorical column that are taken as they are of no known category."""
     return encoding.unseen(table)
 
 
 def _names(table: Table, name: str) -> tuple[str, ...]:
-    values = [canonical(value) for value in table.text(name) if value is not None]
+    values = list(map(canonical, table.values(name)))
     found = set(values)
     if names_rows(len(found), len(values)):
         raise ConfigError(
@@ -156,41 +161,29 @@ def labels(table: Table, target: str, classes: bool) -> Labels:
     return Labels(kind, tuple(sorted(found)) if told else None)
 
 
-def class_counts(table: Table, encoding: Encoding, seed: int, key: int, held: int) -> NDArray[np.int64]:
+def class_counts(table: Table, encoding: Encoding) -> NDArray[np.int64]:
     """Count the training rows of each class, int64 ``[classes]``; empty for regression.
 
     Args:
         table: the table.
         encoding: the encoding that all silos have agreed on.
-        seed: the run's seed.
-        key: the client's key.
-        held: the number of its rows that are held out.
 
     Raises:
         ConfigError: a row that cannot be encoded, with its line: now rather than in the first round.
     """
     encoding.inputs(table)
-    return encoding.by_class(encoding.targets(table)[_training(table, seed, key, held)])
+    return encoding.by_class(encoding.targets(table)[table.training])
 
 
-def target_sums(table: Table, encoding: Encoding, seed: int, key: int, held: int, center: NDArray[np.float64]) -> Sums:
+def target_sums(table: Table, encoding: Encoding, center: NDArray[np.float64]) -> Sums:
     """Sum the targets of the training rows: their count, sum and sum of squares about a centre.
 
     Args:
         table: the table.
         encoding: the encoding that all silos have agreed on, of a regression.
-        seed: the run's seed.
-        key: the client's key.
-        held: the number of its rows that are held out.
         center: the number subtracted from each target first, ``[1]``.
     """
-    return Sums.of(encoding.targets(table)[_training(table, seed, key, held)].astype(np.float64), center)
-
-
-def _training(table: Table, seed: int, key: int, held: int) -> NDArray[np.int64]:
-    """Return the numbers of the rows that are not held out."""
-    order = training_first(seed, np.array([key]), np.array([table.rows]), np.array([held]))
-    return order[: table.rows - held]
+    return Sums.of(encoding.targets(table)[table.training].astype(np.float64), center)
 
 
 def _decimals(table: Table, name: str) -> bool:

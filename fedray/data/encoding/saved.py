@@ -12,8 +12,9 @@ from fedray.core.errors import ConfigError
 from fedray.data.columns.rows import Examples
 from fedray.data.encoding import questions
 from fedray.data.encoding.check import check_columns
+from fedray.data.encoding.clients import TestTables
 from fedray.data.encoding.encoding import Encoding
-from fedray.data.encoding.fit import TestTables, found_in, unseen_in
+from fedray.data.encoding.fit import found_in, unseen_in
 from fedray.data.encoding.options import Options
 from fedray.data.encoding.reading import read_table
 
@@ -54,7 +55,7 @@ def encoded_test(tests: Sequence[Path], options: Options, encoding: Encoding, co
     check_columns([], outlines, options, column, encoding)
     notes = found_in(outlines, encoding)
     if encoding.options.unseen == "other":
-        notes += unseen_in([outline.path for outline in outlines], [encoding.unseen(table) for table in tables])
+        notes += unseen_in(outlines, [encoding.unseen(table) for table in tables], encoding)
     for note in notes:
         _log.info("%s", note)
     read = TestTables(tables).encoded(encoding)

@@ -57,6 +57,7 @@ class Table:
         form: the dialect of a text file; None for another one.
         kept: the numbers in the file of the rows that are left, int64 ``[rows]``; None: all are.
         dropped: the number of rows that were left out.
+        held: the rows that are held out of training, ``[rows]``; None: none is.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class Table:
     form: Form | None = None
     kept: NDArray[np.int64] | None = None
     dropped: int = 0
+    held: NDArray[np.bool_] | None = None
 
     def where(self, row: int) -> str:
         """Return the place of row ``row``: ``FILE, line 7`` in a text file; in another file, its number from 1."""
@@ -95,7 +97,24 @@ class Table:
         """Return the table with the rows of a mask ``[rows]``, which keep their places in the file."""
         kept = np.flatnonzero(mask)
         columns = {name: column.filter(pa.array(mask)) for name, column in self.columns.items()}
-        return replace(self, columns=columns, rows=len(kept), kept=kept if self.kept is None else self.kept[kept])
+        held = None if self.held is None else self.held[kept]
+        return replace(
+            self, columns=columns, rows=len(kept), kept=kept if self.kept is None else self.kept[kept], held=held
+        )
+
+    def with_held(self, held: NDArray[np.bool_]) -> Table:
+        """Return the table with the rows ``[rows]`` marked that are held out of training."""
+        return replace(self, held=held) if held.any() else self
+
+    @property
+    def training(self) -> NDArray[np.bool_]:
+        """The rows that are not held out, ``[rows]``."""
+        return np.ones(self.rows, dtype=np.bool_) if self.held is None else ~self.held
+
+    def values(self, name: str) -> list[str]:
+        """Return the values of a column's training rows as text, without missing ones."""
+        pairs = zip(self.text(name), self.training.tolist(), strict=True)
+        return [value for value, trains in pairs if trains and value is not None]
 
     def text(self, name: str, keep: Collection[str] = ()) -> list[str | None]:
         """Return a column as text, None where it is missing; all of a column that the file lacks is.

@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 
 from fedray.core.errors import ConfigError, listed
 from fedray.core.stages import along
-from fedray.data.columns.arrays import Columns, by_client
+from fedray.data.columns.arrays import Columns, by_client, held_out
+from fedray.data.columns.holdout import NOTHING, Holdout
 from fedray.data.columns.inputs import InputColumns
 from fedray.data.columns.paths import need_file
 from fedray.data.columns.ragged import Ragged
-from fedray.data.encoding.advice import Advice
 from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.options import Options
-from fedray.data.encoding.reading import table_beside
 from fedray.data.encoding.table import Table
-from fedray.data.files.beside import Learnt, check_ignored, check_single, is_bytes, is_single
+from fedray.data.files.beside import Learnt, cells_of, check_ignored, is_bytes, is_single
 from fedray.data.files.folder import columns_of, from_pairs, joined_pairs, ragged_options
 from fedray.data.files.own_tests import TestFiles, files_in, named_files, split_rows, tests_of
 from fedray.data.files.pictures import PictureOptions, decoded, looks_encoded
@@ -122,7 +121,9 @@ class Read:
         return replace(self, x=columns_of(found, self.order[0] if len(found) == 1 else None), table=None)
 
 
-def read_arrow(path: Path, test: TestFiles, options: ColumnOptions, encoding: Encoding | None = None) -> Columns:
+def read_arrow(
+    path: Path, test: TestFiles, options: ColumnOptions, encoding: Encoding | None = None, holdout: Holdout = NOTHING
+) -> Columns:
     """Read a folder with a file for each client, or files whose rows say whose they are.
 
     Args:
@@ -130,6 +131,7 @@ def read_arrow(path: Path, test: TestFiles, options: ColumnOptions, encoding: En
         test: files of test rows.
         options: the columns.
         encoding: of a run that goes on, for columns that are encoded; None: it is learnt from the training rows.
+        holdout: the rows that are held out.
 
     Raises:
         ConfigError: files that are missing, cannot be read, or have other columns.
@@ -138,7 +140,7 @@ def read_arrow(path: Path, test: TestFiles, options: ColumnOptions, encoding: En
     if options.split is not None and test is not None:
         raise ConfigError("test: the column `split` says which rows are the test set; leave one of the two out")
     if options.client is not None:
-        return _of_rows(files, test, options, encoding)
+        return _of_rows(files, test, options, encoding, holdout)
     if path.is_file():
         raise ConfigError(f"client: {path} is one file: name the column that says whose a row is, or give a folder")
     tests, owners = tests_of(test, files, KINDS)
@@ -150,10 +152,18 @@ def read_arrow(path: Path, test: TestFiles, options: ColumnOptions, encoding: En
         tests, owners = [files[place] for place in own], own
         held = [found[place].where(_held(found[place])) for place in own]
         found = [one.where(~_held(one)) for one in found]
-    found, held, learnt = _all_inputs(found, held, options, encoding)
+    names = np.repeat(np.array([file.stem for file in files]), [len(one.x) for one in found])
+    found, held, learnt = _all_inputs(_with_held(found, names, holdout), held, options, encoding)
     pairs = [(one.x, one.y) for one in found]
     columns = from_pairs(files, pairs, tests, [(one.x, one.y) for one in held], owners)
-    return _told(columns, taken, learnt)
+    return _told(columns, taken, learnt, holdout)
+
+
+def _with_held(found: list[Read], names: NDArray[np.str_], holdout: Holdout) -> list[Read]:
+    """Return rows of clients, ``names`` of all of them, whose tables know which are held out."""
+    parts = np.split(held_out(names, None, holdout), np.cumsum([len(one.x) for one in found])[:-1])
+    pairs = zip(found, parts, strict=True)
+    return [replace(one, table=one.table and one.table.with_held(part)) for one, part in pairs]
 
 
 def _all_inputs(
@@ -168,12 +178,14 @@ def _all_inputs(
     return found, held, learnt
 
 
-def _told(columns: Columns, taken: Mapping[str, Any], learnt: Learnt | None) -> Columns:
-    columns = replace(columns, taken=taken)
+def _told(columns: Columns, taken: Mapping[str, Any], learnt: Learnt | None, holdout: Holdout) -> Columns:
+    columns = replace(columns, taken=taken, holdout=holdout)
     return columns if learnt is None else learnt.told(columns)
 
 
-def _of_rows(files: list[Path], test: TestFiles, options: ColumnOptions, encoding: Encoding | None) -> Columns:
+def _of_rows(
+    files: list[Path], test: TestFiles, options: ColumnOptions, encoding: Encoding | None, holdout: Holdout
+) -> Columns:
     """Read files whose rows name their clients, and so do those of the test set, if they have that column."""
     if test is not None and not isinstance(test, str | Path):
         raise ConfigError(
@@ -192,18 +204,18 @@ def _of_rows(files: list[Path], test: TestFiles, options: ColumnOptions, encodin
     if options.split is not None:
         tests = files
         held, found = [one.where(_held(one)) for one in found], [one.where(~_held(one)) for one in found]
-    found, held, learnt = _all_inputs(found, held, options, encoding)
-    x, y = joined_pairs(files, [(one.x, one.y) for one in found])
     names = np.concatenate([one.clients for one in found if one.clients is not None])
+    found, held, learnt = _all_inputs(_with_held(found, names, holdout), held, options, encoding)
+    x, y = joined_pairs(files, [(one.x, one.y) for one in found])
     tests = [file for file, one in zip(tests, held, strict=True) if len(one.x)]
     held = [one for one in held if len(one.x)]
     if not held:
-        return _told(by_client(x, y, names), taken, learnt)
+        return _told(by_client(x, y, names), taken, learnt, holdout)
     pairs = [(one.x, one.y) for one in (found[0], *held)]
     own = np.concatenate([_known(one, names) for one in held])
     told = any(one.clients is not None for one in held)
     test = joined_pairs([files[0], *tests], pairs, 1)
-    return _told(by_client(x, y, names, test=test, test_clients=own if told else None), taken, learnt)
+    return _told(by_client(x, y, names, test=test, test_clients=own if told else None), taken, learnt, holdout)
 
 
 def _known(read: Read, names: NDArray[np.str_]) -> NDArray[np.str_]:
@@ -250,7 +262,7 @@ def read_columns(file: Path, options: ColumnOptions, wanted: Sequence[str] | Non
     trains = wanted is None
     encode = [name for name in names if name in options.encode]
     found = {name: _array(file, name, table[name], options, trains=trains) for name in names if name not in encode}
-    cells = _cells(file, {name: table[name] for name in encode}, options, trains)
+    cells = cells_of(file, {name: table[name] for name in encode}, options.table, trains)
     if cells is not None:
         x = InputColumns(found) if found else np.zeros((table.num_rows, 0))
     else:
@@ -270,16 +282,6 @@ def read_columns(file: Path, options: ColumnOptions, wanted: Sequence[str] | Non
         held = _split(f"{file}, column {options.split!r}", table[options.split])
     taken = _taken(names, table, options)
     return Read(x, y, clients, held, taken, order=names, table=cells, there=table.column_names)
-
-
-def _cells(file: Path, columns: Mapping[str, pa.ChunkedArray], options: ColumnOptions, trains: bool) -> Table | None:
-    """Return the columns that are to be encoded; None: there are none."""
-    if options.table is None or not columns:
-        return None
-    for name, column in columns.items():
-        check_single(f"{file}, column {name!r}", column.type)
-    reading = options.table.reading(file)
-    return table_beside(file, columns, reading if trains else replace(reading, advice=Advice("rows")))
 
 
 def _taken(names: Sequence[str], table: pa.Table, options: ColumnOptions) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,9 +14,11 @@ from fedray.config.binding import nearest
 from fedray.core.errors import ConfigError, listed
 from fedray.data.columns.arrays import Columns
 from fedray.data.encoding import questions
+from fedray.data.encoding.advice import Advice
 from fedray.data.encoding.encoding import Encoding
-from fedray.data.encoding.fit import fit, found_in, unseen_in
+from fedray.data.encoding.fit import fit, found_in, taken_for, unseen_in
 from fedray.data.encoding.options import Options
+from fedray.data.encoding.reading import table_beside
 from fedray.data.encoding.table import Table
 from fedray.data.sites import NotedHere
 
@@ -62,6 +65,26 @@ def check_single(where: str, kind: pa.DataType) -> None:
         raise ConfigError(f"{where}: `encode` is for columns of one number, word or date in each row; this is {kind}")
 
 
+def cells_of(file: Path, columns: Mapping[str, pa.ChunkedArray], options: Options | None, trains: bool) -> Table | None:
+    """Return the columns of a file that are to be encoded, as a table; None: there are none.
+
+    Args:
+        file: the file.
+        columns: the columns, by name.
+        options: the options for reading them.
+        trains: they are of rows to train on, and not to be predicted.
+
+    Raises:
+        ConfigError: a row has something else in one than a number, word or time.
+    """
+    if options is None or not columns:
+        return None
+    for name, column in columns.items():
+        check_single(f"{file}, column {name!r}", column.type)
+    reading = options.reading(file)
+    return table_beside(file, columns, reading if trains else replace(reading, advice=Advice("rows")))
+
+
 def is_single(kind: pa.DataType) -> bool:
     """Tell if a column has a number, a word, a time or nothing in each row."""
     return not (pa.types.is_nested(kind) or is_bytes(kind))
@@ -93,7 +116,7 @@ class Learnt:
         """Learn it from training tables, or take that of a run.
 
         Args:
-            training: the tables of training rows.
+            training: the tables of clients' rows, of which some may be held out.
             tests: those of test rows.
             options: the options for reading them.
             known: the encoding of a run, which is taken as it is; None: it is learnt.
@@ -106,13 +129,12 @@ class Learnt:
         if known is None:
             found = replace(fit(here.each, outlines, options), beside=True)
         else:
-            known.need(options)
-            found = known
-        notes = found_in(outlines, found)
-        if options.unseen == "other":
+            found = known.need(options)
+        notes = taken_for(found) + found_in(outlines, found)
+        if options.unseen == "other" or any(outline.held for outline in outlines):
             unseen = partial(questions.unseen, encoding=found)
             counts = [*here.each(unseen), *map(unseen, tests)]
-            notes += unseen_in([str(table.path) for table in (*training, *tests)], counts)
+            notes += unseen_in([*outlines, *map(questions.outline, tests)], counts, found)
         return cls(found, found.warnings, notes, here.asked)
 
     def told(self, columns: Columns) -> Columns:

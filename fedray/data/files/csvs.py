@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fedray.core.stages import along
 from fedray.data.columns.arrays import Columns
+from fedray.data.encoding.clients import TestTables, read_tables
 from fedray.data.encoding.encoding import Encoding
-from fedray.data.encoding.fit import TestTables, read_tables
 from fedray.data.encoding.options import Options
 from fedray.data.encoding.reading import read_table
 from fedray.data.files.own_tests import TestFiles, own_files
@@ -22,6 +22,7 @@ def read_csvs(
     ids: Sequence[str] | None,
     partitioner: Partitioner | None,
     seed: int,
+    holdout: float,
     encoding: Encoding | None,
 ) -> Columns:
     """Read files, text or Excel or Parquet by their names; see ``FederatedData.from_csv``."""
@@ -33,4 +34,6 @@ def read_csvs(
     else:
         tests = TestTables([read_table(file, options.reading(file)) for file, _ in own], [number for _, number in own])
     options.check_files([table.path for table in (*tables, *tests.tables)])
-    return read_tables(tables, tests, options, ids=ids, partitioner=partitioner, seed=seed, encoding=encoding)
+    return read_tables(
+        tables, tests, options, ids=ids, partitioner=partitioner, seed=seed, holdout=holdout, encoding=encoding
+    )

@@ -14,11 +14,12 @@ from fedray.config.binding import nearest
 from fedray.core.errors import ConfigError, listed
 from fedray.core.stages import along
 from fedray.data.columns.arrays import Columns, by_client
+from fedray.data.columns.holdout import NOTHING, Holdout
 from fedray.data.columns.inputs import InputColumns, joined
 from fedray.data.columns.paths import need_file
 from fedray.data.columns.ragged import Ragged
+from fedray.data.encoding.clients import TestTables, read_tables
 from fedray.data.encoding.encoding import Encoding
-from fedray.data.encoding.fit import TestTables, read_tables
 from fedray.data.encoding.options import Options
 from fedray.data.encoding.reading import read_table
 from fedray.data.files.own_tests import TestFiles, files_in, named_files, tests_of
@@ -36,6 +37,7 @@ def read_folder(
     test: TestFiles,
     encoding: Encoding | None = None,
     ragged: Mapping[str, Mapping[str, Any]] | None = None,
+    holdout: Holdout = NOTHING,
 ) -> Columns:
     """Read a file per client; see ``FederatedData.from_folder``."""
     files = files_in(folder, KINDS, named_files(test))
@@ -52,13 +54,14 @@ def read_folder(
             )
         held_out = TestTables([read_table(file, options.reading(file)) for file in tests], owners)
         tables = [read_table(file, options.reading(file)) for file in along(files, "reading tables")]
-        return read_tables(tables, held_out, options, encoding=encoding)
+        return read_tables(tables, held_out, options, seed=holdout.seed, holdout=holdout.fraction, encoding=encoding)
     if options is not None:
         raise ConfigError("target: NPZ files hold arrays x and y and have no target column; leave it out")
     pairs = [read_npz(file, ragged) for file in along(files, "reading files")]
     said = {name: one for name, one in (ragged or {}).items() if name != "y"}
     taken = {"columns": list(_arrays(pairs[0][0], None)), "ragged": said}
-    return replace(from_pairs(files, pairs, tests, [read_npz(f, ragged) for f in tests], owners), taken=taken)
+    columns = from_pairs(files, pairs, tests, [read_npz(f, ragged) for f in tests], owners)
+    return replace(columns, taken=taken, holdout=holdout)
 
 
 def ragged_options(name: str, said: Any) -> Mapping[str, Any]:

@@ -20,14 +20,15 @@ from torch import Tensor
 from fedray.core.errors import ConfigError, listed
 from fedray.data.columns.base import ClientData
 from fedray.data.columns.checks import check_ids, id_keys, tensor
-from fedray.data.columns.holdout import held_sizes
+from fedray.data.columns.holdout import Holdout
 from fedray.data.columns.lazy import LazyData
 from fedray.data.columns.probe import MadeUp
 from fedray.data.columns.rows import Examples
 from fedray.data.encoding import questions
 from fedray.data.encoding.check import check_columns
+from fedray.data.encoding.clients import TestTables
 from fedray.data.encoding.encoding import Encoding
-from fedray.data.encoding.fit import Ask, TestTables, fit, found_in, unseen_in
+from fedray.data.encoding.fit import Ask, fit, found_in, taken_for, unseen_in
 from fedray.data.encoding.moments import Sums
 from fedray.data.encoding.options import Options
 from fedray.data.encoding.reading import read_table
@@ -45,10 +46,16 @@ class _Tables:
     test: Table | None
 
 
-def _open_all(name: str, silo: Silo, options: Options) -> _Tables:
+def _open_all(name: str, silo: Silo, options: Options, holdout: Holdout) -> _Tables:
     """Read a silo's tables; called where they lie."""
     test = None if silo.test is None else _open(name, silo.test, silo, options)
-    return _Tables(_open(name, silo.path, silo, options), test)
+    return _Tables(_open_own(name, silo, options, holdout), test)
+
+
+def _open_own(name: str, silo: Silo, options: Options, holdout: Holdout) -> Table:
+    """Read the table of a silo's rows, which knows which are held out; called where it lies."""
+    table = _open(name, silo.path, silo, options)
+    return table.with_held(holdout.rows(id_keys(check_ids([name], 1)), np.array([table.rows])))
 
 
 def _open(name: str, path: str, silo: Silo, options: Options) -> Table:
@@ -93,7 +100,7 @@ class SiloData(LazyData):
         encoding: of all tables.
         totals: rows of each silo, int64 ``[n]``.
         held: the number of them that are held out, int64 ``[n]``.
-        seed: decides which.
+        holdout: decides which.
         test_sizes: rows of each silo's own test set, int64 ``[n]``.
         counts: training rows per silo and class, int64 ``[n, classes]``; ``[n, 0]`` for regression.
         test: central test set.
@@ -108,7 +115,7 @@ class SiloData(LazyData):
         encoding: Encoding,
         totals: NDArray[np.int64],
         held: NDArray[np.int64],
-        seed: int,
+        holdout: Holdout,
         counts: NDArray[np.int64],
         test: Examples | None,
         marks: Mapping[str, str],
@@ -118,6 +125,7 @@ class SiloData(LazyData):
     ) -> None:
         self.encoding, self.marks = encoding.to_json(), marks
         self._silos, self._encoding, self._options, self._sites = dict(silos), encoding, options, sites
+        self._holdout, seed = holdout, holdout.seed
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
         self.warnings = encoding.warnings
         self._kept_tests: dict[int, tuple[Tensor, Tensor]] = {}
@@ -125,10 +133,9 @@ class SiloData(LazyData):
         self.test_sizes = test_sizes
 
     def _read(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        return self._encoded(name, self._silos[name].path)
+        return self._encoded(name, _open_own(name, self._silos[name], self._options, self._holdout))
 
-    def _encoded(self, name: str, path: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        table = _open(name, path, self._silos[name], self._options)
+    def _encoded(self, name: str, table: Table) -> tuple[NDArray[Any], NDArray[Any]]:
         with _said_by(name):
             return self._encoding.inputs(table), self._encoding.targets(table)
 
@@ -142,7 +149,7 @@ class SiloData(LazyData):
             name = self.client_id(client)
             path, size = self._silos[name].test, int(self.test_sizes[client])
             assert path is not None
-            x, y = self._encoded(name, path)
+            x, y = self._encoded(name, _open(name, path, self._silos[name], self._options))
             if len(x) != size:
                 raise ConfigError(f"silo {name!r}: its test set has {len(x)} rows, {size} when the run was started")
             self._kept_tests[client] = tensor(x), tensor(y)
@@ -158,18 +165,10 @@ class SiloData(LazyData):
 
     def target_sums(self, center: NDArray[np.float64]) -> list[Sums]:
         """See :meth:`ClientData.target_sums`; the silos are asked once more, where they lie."""
-        with self._sites.opened(_sources(self._silos, self._options)) as opened:
+        with self._sites.opened(_sources(self._silos, self._options, self._holdout)) as opened:
             them = Noted(opened)
-            about = partial(questions.target_sums, encoding=self._encoding, seed=self._seed, center=center)
-            clients = np.arange(len(self))
-            answers = them.ask(
-                [
-                    partial(_answer, name, partial(about, key=key, held=held))
-                    for name, key, held in zip(
-                        self._silos, self.keys(clients).tolist(), self.holdout_sizes.tolist(), strict=True
-                    )
-                ]
-            )
+            about = partial(questions.target_sums, encoding=self._encoding, center=center)
+            answers = them.ask([partial(_answer, name, about) for name in self._silos])
         self.asked = (*self.asked, *them.asked)
         return answers
 
@@ -192,20 +191,21 @@ class SiloData(LazyData):
         raise ConfigError("holdout: silos are asked once; say it in the data section")
 
 
-def _sources(silos: Mapping[str, Silo], options: Options) -> list[SiteData[_Tables]]:
+def _sources(silos: Mapping[str, Silo], options: Options, holdout: Holdout) -> list[SiteData[_Tables]]:
     return [
-        SiteData(f"silo {name!r}", silo.where, partial(_open_all, name, silo, options)) for name, silo in silos.items()
+        SiteData(f"silo {name!r}", silo.where, partial(_open_all, name, silo, options, holdout))
+        for name, silo in silos.items()
     ]
 
 
 @contextmanager
-def opened(silos: Mapping[str, Silo], options: Options, sites: Sites) -> Iterator[Ask]:
+def opened(silos: Mapping[str, Silo], options: Options, holdout: Holdout, sites: Sites) -> Iterator[Ask]:
     """Open the silos' tables where they lie, and give what asks them.
 
     Raises:
         ConfigError: a silo that cannot be reached, a file that cannot be read.
     """
-    with sites.opened(_sources(silos, options)) as them:
+    with sites.opened(_sources(silos, options, holdout)) as them:
 
         def ask(question: Callable[[Table], A]) -> list[A]:
             return them.ask([partial(_answer, name, question) for name in silos])
@@ -217,8 +217,7 @@ def survey(
     silos: Mapping[str, Silo],
     test: Path | None,
     options: Options,
-    holdout: float,
-    seed: int,
+    holdout: Holdout,
     sites: Sites,
     encoding: Encoding | None = None,
 ) -> SiloData:
@@ -228,8 +227,7 @@ def survey(
         silos: by client id.
         test: file of the held-out test set, read here.
         options: the options for reading tables.
-        holdout: fraction of each silo's rows held out, in [0, 1).
-        seed: the run's seed.
+        holdout: the rows of each silo that are held out.
         sites: reaches the silos.
         encoding: of a run that goes on; the silos are then not asked what it is learnt from.
 
@@ -237,10 +235,10 @@ def survey(
         ConfigError: a silo that cannot be reached, a file that cannot be read, tables that do not fit together.
     """
     names = list(silos)
-    ids = check_ids(names, len(names))
-    _check_evaluation(silos, holdout)
+    check_ids(names, len(names))
+    _check_evaluation(silos, holdout.fraction)
     tests = TestTables([] if test is None else [read_table(test, options.reading(test))])
-    with sites.opened(_sources(silos, options)) as opened:
+    with sites.opened(_sources(silos, options, holdout)) as opened:
         them = Noted(opened)
 
         def ask(question: Callable[[Table], A]) -> list[A]:
@@ -253,31 +251,25 @@ def survey(
 
         outlines, own = ask(questions.outline), ask_tests(questions.outline)
         if encoding is not None:
-            encoding.need(options)
+            encoding = encoding.need(options)
         outer = [questions.outline(table) for table in tests.tables]
         check_columns(outlines, [*outer, *(one for one in own if one is not None)], options, encoding=encoding)
         if encoding is None:
             encoding = fit(ask, outlines, options)
         told = [*outlines, *outer, *(one for one in own if one is not None)]
-        notes = found_in(told, encoding)
-        if encoding.options.unseen == "other":
+        notes = taken_for(encoding) + found_in(told, encoding)
+        if encoding.options.unseen == "other" or holdout.fraction:
             unseen = partial(questions.unseen, encoding=encoding)
             found = [*ask(unseen), *map(unseen, tests.tables), *(one for one in ask_tests(unseen) if one is not None)]
-            notes += unseen_in([outline.path for outline in told], found)
-        totals = np.array([outline.rows for outline in outlines])
-        held = held_sizes(totals, holdout, np.zeros_like(totals))
-        count = partial(questions.class_counts, encoding=encoding, seed=seed)
-        counts = them.ask(
-            [
-                partial(_answer, name, partial(count, key=key, held=some))
-                for name, key, some in zip(names, id_keys(ids).tolist(), held.tolist(), strict=True)
-            ]
-        )
-        ask_tests(partial(questions.class_counts, encoding=encoding, seed=seed, key=0, held=0))  # can they be read?
+            notes += unseen_in(told, found, encoding)
+        totals, held = (np.array([getattr(outline, key) for outline in outlines]) for key in ("rows", "held"))
+        count = partial(questions.class_counts, encoding=encoding)
+        counts = ask(count)
+        ask_tests(count)  # can they be read?
         marks = dict(zip(names, ask(questions.fingerprint), strict=True))
     sizes = np.array([0 if outline is None else outline.rows for outline in own], dtype=np.int64)
     read = tests.encoded(encoding)
-    data = SiloData(silos, encoding, totals, held, seed, np.stack(counts), read, marks, sizes, options, sites)
+    data = SiloData(silos, encoding, totals, held, holdout, np.stack(counts), read, marks, sizes, options, sites)
     data.notes = (*data.notes, *notes)
     data.asked = them.asked
     return data

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from fedray.data.columns.holdout import Holdout
 from fedray.data.federated import FederatedData
 from fedray.data.files.own_tests import files_in, named_files, own_files
 from fedray.data.registry import data_sources
@@ -18,6 +19,7 @@ from fedray.data.sources.tables import EncodedSource, TableSource
 
 if TYPE_CHECKING:
     from fedray.data.files.arrow import ColumnOptions
+    from fedray.data.partition import Partitioner
 
 
 @data_sources.register("csv")
@@ -63,12 +65,12 @@ class Csv(TableSource):
         from fedray.data.encoding.saved import load_encoding
         from fedray.data.files.csvs import read_csvs
 
-        partitioner = None if self._partition is None else make_partitioner(self._partition)
-        read = load_encoding(encoding)
-        return read_csvs(self.train, self.options(), self.test, self.ids, partitioner, seed, read).of(FederatedData)
+        rule, read = self.partitioner(), load_encoding(encoding)
+        columns = read_csvs(self.train, self.options(), self.test, self.ids, rule, seed, self.holdout, read)
+        return columns.of(FederatedData)
 
-    def column(self) -> str | None:
-        return None if self._partition is None else getattr(make_partitioner(self._partition), "column", None)
+    def partitioner(self) -> Partitioner | None:
+        return None if self._partition is None else make_partitioner(self._partition)
 
     def files(self) -> Mapping[str, Path]:
         names = self.train if self._partition is not None else self.ids or [Path(file).stem for file in self.train]
@@ -109,7 +111,8 @@ class Folder(Whole, TableSource):
 
         options = None if self.target is None else self.options()
         read = load_encoding(encoding)
-        return read_folder(Path(self.path), options, self.test, read, self.ragged).of(FederatedData)
+        holdout = Holdout(self.holdout, seed)
+        return read_folder(Path(self.path), options, self.test, read, self.ragged, holdout).of(FederatedData)
 
     def tests(self) -> list[Path]:
         from fedray.data.files.folder import KINDS
@@ -258,4 +261,5 @@ class Parquet(Whole, EncodedSource):
         from fedray.data.encoding.saved import load_encoding
         from fedray.data.files.arrow import read_arrow
 
-        return read_arrow(Path(self.path), self.test, self.options(), load_encoding(encoding)).of(FederatedData)
+        read, holdout = load_encoding(encoding), Holdout(self.holdout, seed)
+        return read_arrow(Path(self.path), self.test, self.options(), read, holdout).of(FederatedData)

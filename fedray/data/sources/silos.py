@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fedray.config.registry import bind
 from fedray.core.errors import ConfigError
 from fedray.data.columns.base import ClientData
+from fedray.data.columns.holdout import Holdout
 from fedray.data.registry import data_sources
 from fedray.data.sites import Silo, Sites, here
 from fedray.data.sources.base import Whole, split_seed
@@ -52,11 +53,11 @@ class Silos(Whole, TableSource):
         return {str(name): bind(Silo, silo, f"silos.{name}") for name, silo in self.silos.items()}
 
     @contextmanager
-    def opened(self, sites: Callable[[], Sites] = here) -> Iterator[tuple[list[str], Ask]]:
+    def opened(self, seed: int, sites: Callable[[], Sites] = here) -> Iterator[tuple[list[str], Ask]]:
         from fedray.data.silos.survey import opened
 
         silos = self._bound()
-        with opened(silos, self.options(), sites()) as ask:
+        with opened(silos, self.options(), Holdout(self.holdout, split_seed(self, seed)), sites()) as ask:
             yield list(silos), ask
 
     def load(
@@ -67,5 +68,5 @@ class Silos(Whole, TableSource):
         from fedray.data.silos.survey import survey
 
         test = None if self.test is None else Path(self.test)
-        own, seed = load_encoding(encoding), split_seed(self, seed)
-        return survey(self._bound(), test, self.options(), self.holdout, seed, sites(), own)
+        own, holdout = load_encoding(encoding), Holdout(self.holdout, split_seed(self, seed))
+        return survey(self._bound(), test, self.options(), holdout, sites(), own)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from fedray.core.errors import ConfigError
 from fedray.data.columns.base import ClientData
+from fedray.data.columns.holdout import Holdout
 from fedray.data.columns.rows import Examples
 from fedray.data.sites import Sites, here
 from fedray.data.sources.base import Source, split_seed
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from fedray.data.encoding.fit import Ask
     from fedray.data.encoding.options import Options
     from fedray.data.encoding.table import Table
+    from fedray.data.partition import Partitioner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +32,8 @@ class EncodedSource(Source):
     def load(
         self, seed: int, sites: Callable[[], Sites] = here, encoding: Mapping[str, Any] | None = None
     ) -> ClientData:
-        seed = split_seed(self, seed)
         with self._keyed():
-            data = self.read(seed, encoding)
-        return data.with_holdout(self.holdout, seed)
+            return self.read(split_seed(self, seed), encoding)
 
     @contextmanager
     def _keyed(self) -> Iterator[None]:
@@ -46,7 +48,7 @@ class EncodedSource(Source):
             raise
 
     def read(self, seed: int, encoding: Mapping[str, Any] | None = None) -> ClientData:
-        """Read the data without local held-out rows, by a run's encoding, or one that is learnt from them."""
+        """Read the data with local held-out rows, by a run's encoding, or one that is learnt from the other rows."""
         raise NotImplementedError
 
 
@@ -105,22 +107,32 @@ class TableSource(EncodedSource):
         return [] if self.test is None else [Path(self.test)]
 
     @contextmanager
-    def opened(self, sites: Callable[[], Sites] = here) -> Iterator[tuple[list[str], Ask]]:
+    def opened(self, seed: int, sites: Callable[[], Sites] = here) -> Iterator[tuple[list[str], Ask]]:
         """Open the training tables where they lie: the names of their sites, and questions to them.
 
-        Rows that a column assigns to clients are a site for each of these.
+        Rows that a column assigns to clients are a site for each of these.  Tables know which rows are held out, unless
+        whose rows are cannot be told.
+
+        Args:
+            seed: the run's seed.
+            sites: see :meth:`load`.
 
         Raises:
             ConfigError: a table cannot be read; a site cannot be reached.
         """
+        from fedray.data.encoding.clients import with_held
         from fedray.data.encoding.reading import read_table
 
-        options, files = self.options(), self.files()
+        options, files, partitioner = self.options(), self.files(), self.partitioner()
         names, tables = list(files), [read_table(path, options.reading(path)) for path in files.values()]
-        if (column := self.column()) is not None:
-            names, tables = by_column(tables, column)
         if not tables:
             raise ConfigError("there is no training table")
+        ids = names if partitioner is None else getattr(self, "ids", None)
+        with suppress(ConfigError):
+            held = Holdout(self.holdout, split_seed(self, seed))
+            tables = with_held(tables, options, held, ids=ids, partitioner=partitioner)
+        if (column := self.column()) is not None:
+            names, tables = by_column(tables, column)
         yield names, lambda question: [question(table) for table in tables]
 
     def options(self) -> Options:
@@ -138,6 +150,10 @@ class TableSource(EncodedSource):
 
     def column(self) -> str | None:
         """Return the column that names the client of a row, if there is one."""
+        return getattr(self.partitioner(), "column", None)
+
+    def partitioner(self) -> Partitioner | None:
+        """Return what says whose each row is; None: each file is a client."""
         return None
 
     def files(self) -> Mapping[str, Path]:
@@ -151,8 +167,6 @@ def by_column(tables: Sequence[Table], column: str) -> tuple[list[str], list[Tab
     Raises:
         ConfigError: a table has no such column, or several tables have rows of one value.
     """
-    import pyarrow as pa
-
     found: dict[str, Table] = {}
     for table in tables:
         if column not in table.columns:
@@ -161,7 +175,5 @@ def by_column(tables: Sequence[Table], column: str) -> tuple[list[str], list[Tab
         for name in sorted(set(values)):
             if name in found:
                 raise ConfigError(f"{table.path}: rows of {name!r} are in {found[name].path}, too; join the two files")
-            mask = pa.array([value == name for value in values])
-            columns = {key: cells.filter(mask) for key, cells in table.columns.items()}
-            found[name] = replace(table, columns=columns, rows=values.count(name))
+            found[name] = table.where_true(np.array([value == name for value in values]))
     return list(found), list(found.values())

@@ -155,7 +155,7 @@ def test_a_class_that_one_silo_alone_has_is_named(write: Files, caplog: pytest.L
     assert data.spec.classes == ("benign", "mailgnant", "malignant")
     assert f"classes that one file alone has: 'mailgnant' ({files[1]}); correct them if they are typos" in caplog.text
     assert data.warnings == (caplog.messages[0],)
-    assert data.with_holdout(0.5, seed=1).warnings == data.warnings
+    assert data.with_holdout(0.5, seed=1).warnings[0] == data.warnings[0]
     caplog.clear()
     declared = FederatedData.from_csv(files, target="y", classes=data.spec.classes)
     alone = FederatedData.from_csv(files[1:], target="y")

@@ -117,7 +117,7 @@ def test_it_is_learnt_from_training_rows_alone_and_a_run_keeps_it(tmp_path: Path
         ({}, {"encode": ["age", "seen"], "categorical": ["age", "senn"]}, r"'senn' is not.*\(did you mean 'seen'\?\)"),
         ({}, {"categorical": None}, r"row 1, column 'sex': 'f' is not a number; declare.*categorical"),
         ({"grade": ["low", "max"] * 6}, {}, r"a.parquet, row 2, column 'grade': unknown level 'max'"),
-        ({"age": [None] * ROWS}, {}, r"column 'age' has no value in any training file; leave it out: `ignore"),
+        ({"age": [None] * ROWS}, {}, r"column 'age' has no value in any training row; leave it out: `ignore"),
         ({}, {"encode": ["sex"], "ordinal": {}}, r"column 'age': 2 values are missing; .*: `encode: \[age\]`"),
         ({}, {"encode": ["age"], "categorical": None, "ordinal": {}, "ignore": ["sex"]}, "date32.* is no number, list"),
     ],
