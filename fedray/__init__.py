@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fedray import privacy as privacy
     from fedray import server as server
     from fedray import tasks as tasks
-    from fedray.again import debug, verify
+    from fedray.again import debug, evaluate, verify
     from fedray.aggregators import CenteredClip, GeometricMedian, Krum, Mean, Median, MultiKrum, TrimmedMean
     from fedray.algorithms import (
         AFL,
@@ -88,7 +88,7 @@ _NAMES = {
     "FedBABU FedBN FedCM FedDC FedDecorr FedDyn FedExLoRA FedExP FedIT FedLC FedNTD FedNova FedPer FedProto FedProx "
     "FedRS FedRep FedRoD FedRolex FedSAM FedSGD FedVARP FedYogi HetLoRA HeteroFL IFCA LGFedAvg LocalOnly MIFA MOON "
     "Mime MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold",
-    "again": "debug verify",
+    "again": "debug evaluate verify",
     "api": "Cluster FederatedModel TrainArgs train",
     "experiment.result": "Result",
     "data": "FederatedData",
@@ -222,6 +222,7 @@ __all__ = [
     "Uniform",
     "Weighted",
     "debug",
+    "evaluate",
     "load",
     "read_clients",
     "train",

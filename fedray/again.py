@@ -1,20 +1,85 @@
-"""Rounds of a run, done again from Python: whether they have the same bits, and how a client fares in one."""
+"""A run that was done, from Python: its model evaluated, its rounds done again, and how a client fares in one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from fedray.api import FederatedModel, check_kind
+import yaml
+
+from fedray.api import FederatedModel, Named, check_kind
+from fedray.config.layers import load_layers
 from fedray.core.errors import ConfigError
 from fedray.data import ClientData
+from fedray.metrics.base import Function, Metric
+from fedray.rundir.configs import check_given, with_given
+from fedray.rundir.folder import RunFolder
+from fedray.rundir.names import config_path
 
 if TYPE_CHECKING:
     from fedray.replay.looked import Looked
     from fedray.replay.verify import Verdict
 
 _PARTS = ("algorithm", "transforms", "aggregator", "server", "attack", "sampler")
+
+
+def evaluate(
+    run_dir: str | Path,
+    model: FederatedModel | None = None,
+    data: ClientData | str | Path | None = None,
+    *,
+    round: int | Literal["best"] | None = None,
+    metrics: Sequence[Metric | Function | Named] | None = None,
+    device: str = "cpu",
+    **parts: Any,
+) -> dict[str, float]:
+    """Evaluate the model of a run on a test set, as the command ``fedray evaluate`` does.
+
+    A run that :func:`fedray.train` was given objects for has neither model nor data in its folder: they are given
+    again, as are parts that no config can name.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from fedray import FederatedData, FederatedModel, TrainArgs, train
+    >>> x, y = [[0.0], [1.0], [0.0], [1.0]], [0, 1, 0, 1]
+    >>> data = FederatedData.from_arrays(x, y, clients=["a", "a", "b", "b"], test=(x, y))
+    >>> model = FederatedModel("logistic", {"name": "sgd", "lr": 1.0})
+    >>> with TemporaryDirectory() as folder:
+    ...     result = train(model, data, TrainArgs(rounds=30), cluster="inline", run_dir=f"{folder}/run", progress=False)
+    ...     found = evaluate(result.run_dir, model, data)
+    >>> found["examples"], found["accuracy"], found["loss"] == result.history[-1].test["loss"]
+    (4.0, 1.0, True)
+
+    Args:
+        run_dir: the run folder.
+        model: as :func:`fedray.train` was given it; default: the config of the run names it.
+        data: other data, whose test set counts, or the path of another test set; default: those of the run.
+        round: of a checkpoint; ``"best"``: that of ``checkpoint.best``; None: the newest.
+        metrics: to be measured beside the loss; default: those of the run, as far as its config names them.
+        device: ``cpu``, ``cuda`` or ``cuda:1``.
+        parts: likewise ``algorithm``, ``transforms``, ``aggregator``, ``server``, ``attack`` and ``sampler``.
+
+    Returns:
+        ``examples``, ``loss`` and the metrics, by the names that they have in the section ``test`` of a record; of two
+        classes also the exact ``auc``.
+
+    Raises:
+        ConfigError: there is no run, no such checkpoint, no test set, no such device, no whole model on the server, or
+            something that Python alone has is not given.
+    """
+    from fedray.experiment.build import Config
+    from fedray.experiment.evaluate import evaluate_run
+
+    if round is not None and round != "best" and type(round) is not int:
+        raise ConfigError(f'round: the number of a round, "best" or None is needed, got {round!r}')
+    folder, elsewhere = RunFolder(Path(run_dir)), isinstance(data, str | Path)
+    given = _given(model, None if isinstance(data, str | Path) else data, parts)
+    given |= {} if metrics is None else {"metrics": list(metrics)}
+    check_given(folder.path, yaml.safe_load(folder.config()) or {}, given, "evaluate")
+    raw, content = load_layers(config_path(folder.path), [f"data.test={data}"] if elsewhere else [])
+    if given:
+        raw, content = {}, with_given(content, given)
+    return evaluate_run(Config.bind(folder.path.name, raw, content), folder, round, device, warn=data is None)
 
 
 def verify(

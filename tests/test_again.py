@@ -12,6 +12,7 @@ from torch import nn
 import fedray
 from fedray.core.errors import ConfigError
 from fedray.data import ClientData
+from fedray.tracking.jsonl import read_records
 from tests.helpers import class_problem
 from tests.replay.conftest import print_of
 
@@ -35,6 +36,36 @@ def careless(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     if len(y) == 7:
         raise ValueError("seven rows")
     return nn.functional.cross_entropy(output, y)
+
+
+def test_the_model_of_a_run_is_evaluated_as_the_run_did_it(tmp_path: Path) -> None:
+    run, model, data = train(tmp_path / "run", entropy, checkpoint_best="test.loss")
+    records = {record["round"]: record["test"] for record in read_records(run / "metrics.jsonl")}
+    best = min(records, key=lambda round: records[round]["loss"])
+    for round, at in ((None, 4), (3, 3), ("best", best)):
+        found = fedray.evaluate(run, model, data, round=round)  # type: ignore[arg-type]
+        assert found.pop("examples") == 20
+        assert found.items() <= records[at].items()
+    assert set(fedray.evaluate(run, model, data, metrics=["accuracy"])) == {"examples", "loss", "accuracy"}
+    other = class_problem((7, 3, 12, 9), test=5, seed=8).data
+    assert fedray.evaluate(run, model, other)["examples"] == 5
+    with pytest.raises(ConfigError, match=r"Python, which alone has its data, .*give them to fedray\.evaluate"):
+        fedray.evaluate(run)
+    with pytest.raises(ConfigError, match="no checkpoint of round 1; there are: "):
+        fedray.evaluate(run, model, data, round=1)
+    with pytest.raises(ConfigError, match=r"^round: the number of a round, .* or None is needed, got 'last'"):
+        fedray.evaluate(run, model, data, round="last")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="this machine has no 'tpu'"):
+        fedray.evaluate(run, model, data, device="tpu")
+
+
+def test_the_model_of_a_run_whose_config_names_all_needs_nothing_else(tmp_path: Path) -> None:
+    data = {"name": "synthetic", "clients": 3, "examples": 4, "features": 2, "classes": 2, "test": 8}
+    options: dict[str, Any] = {"cluster": "inline", "run_dir": tmp_path / "run", "progress": False}
+    result = fedray.train(fedray.FederatedModel("logistic"), data, fedray.TrainArgs(rounds=2), **options)
+    test = result.history[-1].test
+    found = fedray.evaluate(result.run_dir)
+    assert {name: found[name] for name in test} == test
 
 
 def test_a_run_is_verified_and_looked_into_with_what_it_was_given(tmp_path: Path) -> None:

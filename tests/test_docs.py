@@ -477,7 +477,8 @@ def test_the_python_of_the_page_on_rounds(
     assert capsys.readouterr().out == "round 3: b has failed 3 times in a row\n"
 
 
-def test_the_python_of_the_page_on_results(tmp_path: Path) -> None:
+def test_the_python_of_the_page_on_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     x, y = np.random.default_rng(1).normal(size=(60, 4)).astype(np.float32), np.arange(60) % 3
     data = fedray.FederatedData.from_arrays(x, y, np.repeat(["ann", "bob", "cid"], 20)).with_holdout(0.3, 0)
     args = fedray.TrainArgs(rounds=3, evaluate_clients_every=2, evaluate_before=True)
@@ -487,6 +488,10 @@ def test_the_python_of_the_page_on_results(tmp_path: Path) -> None:
     exec(python_of("results.md"), names)
     last = names["last"].to_pylist()
     assert names["table"].equals(result.clients())
+    frame, reached = names["frame"], names["reached"]
+    assert frame["test.accuracy"][frame["test.accuracy"] >= 0.8].index[0] + 1 == reached.round
+    assert frame["bytes.up"][: reached.round].sum() + frame["bytes.down"][: reached.round].sum() == reached.bytes
+    assert names["again"]["accuracy"] == frame["test.accuracy"].iloc[-1]
     assert [row["round"] for row in last] == [3] * 6
     accuracies = {row["client"]: row["accuracy"] for row in last if row["view"] == "global"}
     assert accuracies[names["worst"].as_py()] == min(accuracies.values())

@@ -28,6 +28,14 @@ def report(
     figures: Annotated[
         Path | None, typer.Option("--figures", help="A folder for the figures: SVG, PDF, PNG, and CSV for each.")
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            metavar="METRIC=VALUE",
+            help="Also tell the rounds to a target, as in test.accuracy=0.8, with bytes and seconds until then.",
+        ),
+    ] = None,
     title: Annotated[str, typer.Option("--title", help="The heading of the page; default: the run's name.")] = "",
 ) -> None:
     """Make one HTML page of runs, for any browser, without a network: results, curves, clients, costs.
@@ -39,12 +47,13 @@ def report(
         from fedray import __version__
         from fedray.report import check_packages, render, save_figures, write_page
         from fedray.report.runs import charts_in, report_sections
+        from fedray.report.target import Target
 
     check_packages()
     page = out or (runs[0] / _NAME if len(runs) == 1 else Path(_NAME))
     if page.is_dir():
         raise ConfigError(f"--output: {page} is a folder; name a file, such as {page / _NAME}")
-    name, lead, sections = report_sections(runs, time.time())
+    name, lead, sections = report_sections(runs, time.time(), None if target is None else Target.of(target))
     made = time.strftime("%Y-%m-%d %H:%M")
     write_page(page, render(title or name, sections, lead, f"Made by fedray {__version__}, {made}."))
     typer.echo(f"report: {page}")

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from fedray.core.errors import RunFailed
+from fedray.core.monitor import Mode
 from fedray.core.notebooks import cell
 from fedray.core.record import RoundRecord
+from fedray.core.target import Reached, rounds_to
 from fedray.experiment.shell import Ended
 from fedray.run.driver import Run
 from fedray.run.snapshot import model_of
@@ -19,6 +21,7 @@ from fedray.rundir.checkpoint import Checkpoint
 from fedray.rundir.client_table import read_clients
 from fedray.rundir.names import METRICS
 from fedray.tracking.base import RunInfo
+from fedray.tracking.csv import numbers
 from fedray.tracking.jsonl import records_before
 from fedray.tracking.panel import panel
 from fedray.tracking.progress import Progress
@@ -52,6 +55,39 @@ class Result:
     stopped: bool = False
     best: nn.Module | None = None
     cell: int | None = None
+
+    def table(self) -> list[dict[str, float]]:
+        """Return the history as one flat row for each round, for pandas or a spreadsheet.
+
+        Columns are named by section and name, as in ``metrics.csv``: ``round``, ``train.loss``, ``test.accuracy``,
+        ``clients_test.accuracy.p10``, ``bytes.up``.  What a round was not evaluated for is not in its row.
+
+        >>> import pandas as pd
+        >>> records = [RoundRecord(1, train={"loss": 0.7}), RoundRecord(2, train={"loss": 0.5}, test={"accuracy": 0.9})]
+        >>> result = Result(nn.Linear(4, 2), records, Path("runs/first"))
+        >>> pd.DataFrame(result.table())[["round", "train.loss", "test.accuracy"]]
+           round  train.loss  test.accuracy
+        0      1         0.7            NaN
+        1      2         0.5            0.9
+        """
+        return [numbers(record) for record in self.history]
+
+    def rounds_to(self, metric: str, target: float, mode: Mode = "auto") -> Reached | None:
+        """Return the first round in which a metric reached a value, with bytes and seconds until then; None: in none.
+
+        >>> records = [RoundRecord(round, test={"accuracy": round / 4}, bytes={"up": 8}) for round in (1, 2, 3)]
+        >>> Result(nn.Linear(4, 2), records, Path("runs/first")).rounds_to("test.accuracy", 0.6)
+        Reached(round=3, value=0.75, bytes=24, seconds=0.0)
+
+        Args:
+            metric: its name in records, ``test.accuracy`` or ``clients_test.loss.p90``.
+            target: its value, in the unit of the metric.
+            mode: ``min``: less is better; ``max``: more is better; ``auto``: ``min`` for losses and errors.
+
+        Raises:
+            ConfigError: no record can have such a metric, or none has it.
+        """
+        return rounds_to(self.history, metric, target, mode)
 
     def clients(self) -> pyarrow.Table:
         """Return what each client got, as far as clients were evaluated: see :func:`fedray.read_clients`.

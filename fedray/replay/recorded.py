@@ -12,11 +12,12 @@ from typing import Any
 
 import yaml
 
-from fedray.core.errors import ConfigError, listed
+from fedray.core.errors import ConfigError
 from fedray.run.withheld import read_withheld
 from fedray.rundir import checkpoint
+from fedray.rundir.configs import check_given
 from fedray.rundir.folder import RunFolder
-from fedray.rundir.names import METRICS, NOT_PRIVATE, PYTHON, SUMMARY, configs
+from fedray.rundir.names import METRICS, NOT_PRIVATE, SUMMARY, configs
 from fedray.tracking.jsonl import read_records
 
 
@@ -80,13 +81,7 @@ class Recorded:
                 "(noise: secure), by which cohorts may be drawn as well; a run with noise: seeded can be, and is not "
                 "private"
             )
-        # What evaluations and trackers are told does not change what a round computes.
-        needed = {key.partition("[")[0] for key in said.get(PYTHON) or {}} - {"metrics", "tracking"}
-        if lacking := sorted(needed - set(given)):
-            raise ConfigError(
-                f"{self.folder.path} was started from Python, which alone has its {listed(lacking)}: give them to "
-                f"fedray.{function}(run_dir, model, data, ...) there, as to fedray.train"
-            )
+        check_given(self.folder.path, said, given, function)
 
     def config_of(self, round: int) -> Path:
         """Return the config that a round was run with."""

@@ -33,7 +33,7 @@ from fedray.run.worker import Job, devices_of
 from fedray.rundir import checkpoint
 from fedray.rundir.checkpoint import Checkpoint
 from fedray.rundir.client_state import ClientStore
-from fedray.rundir.configs import changed_keys
+from fedray.rundir.configs import changed_keys, with_given
 from fedray.rundir.names import PYTHON
 from fedray.rundir.scratch import scratch
 
@@ -97,18 +97,10 @@ class Replay:
             raw, content = load_layers(path, here)
             if self._given:
                 self._check_given(path)
-                raw, content = {}, self._with_given(content)
+                raw, content = {}, with_given(content, self._given)
             config = Config.bind(self._recorded.folder.path.name, raw, content)
             self._plans[path] = self._planned(config), config
         return self._plans[path]
-
-    def _with_given(self, content: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a config with the parts that are given in the place of what it says of them."""
-        found = {key: value for key, value in content.items() if key != PYTHON}
-        for key, part in self._given.items():
-            section, _, option = key.partition(".")
-            found[section] = {**found.get(section, {}), option: part} if option else part
-        return found
 
     def _check_given(self, path: Path) -> None:
         """Check that the parts that are given are those that a config names, where it names them.
@@ -117,7 +109,7 @@ class Replay:
             ConfigError: they are others.
         """
         _, content = load_layers(path)
-        config = Config.bind(self._recorded.folder.path.name, {}, self._with_given(content))
+        config = Config.bind(self._recorded.folder.path.name, {}, with_given(content, self._given))
         found = changed_keys(path.read_text(), config.to_yaml(), frozenset(config.defaults()))
         if others := [words for words in found if not words.startswith(f"{PYTHON}.")]:
             raise ConfigError(

@@ -16,6 +16,7 @@ from fedray.report.confusion import confusion_blocks
 from fedray.report.costs import cost_blocks
 from fedray.report.privacy import privacy_blocks
 from fedray.report.progress import MOST_CURVES, progress_charts
+from fedray.report.target import Target, target_blocks
 from fedray.report.told import Setting, Told, read_runs, settings_of
 from fedray.sweep import Cell as SweepCell
 from fedray.sweep import Outcome, Sweep, in_words, notes, tabulate
@@ -42,12 +43,15 @@ _FACTS = {
 }
 
 
-def report_sections(folders: Sequence[Path], now: float) -> tuple[str, str, list[Section]]:
+def report_sections(
+    folders: Sequence[Path], now: float, target: Target | None = None
+) -> tuple[str, str, list[Section]]:
     """Return the title, the lead and the sections of a report on runs.
 
     Args:
         folders: run folders, sweeps, or folders that hold run folders.
         now: seconds since the epoch.
+        target: a metric and its value, to tell the rounds until it was reached.
 
     Raises:
         ConfigError: there is no run, or one cannot be read.
@@ -58,6 +62,7 @@ def report_sections(folders: Sequence[Path], now: float) -> tuple[str, str, list
         Section("What was run", list(_overview(settings))),
         Section("Results", list(_results(folders, settings))),
         Section("Over rounds", list(_progress(settings))),
+        Section("Rounds to target", list(target_blocks(settings, target))),
         Section("Clients", list(client_blocks(settings))),
         Section("Confusion", list(confusion_blocks(settings))),
         Section("Failures", list(_failures(runs))),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from fedray.core.errors import ConfigError, listed
 from fedray.rundir import durable
-from fedray.rundir.names import CONFIG, configs
+from fedray.rundir.names import CONFIG, PYTHON, configs
 
 _ROUNDS = ("rounds", "budget.last_round")
 
@@ -64,6 +65,41 @@ def changed_keys(old: str, new: str, defaults: Collection[str] = ()) -> list[str
         for key in keys
         if before.get(key, missing) != after.get(key, missing) and (key in before or key not in defaults)
     ]
+
+
+def with_given(content: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a run with parts that are given in the place of what it says of them.
+
+    Args:
+        content: the config.
+        given: the parts, by dotted keys of the config, such as ``local.loss``.
+    """
+    found = {key: value for key, value in content.items() if key != PYTHON}
+    for key, part in given.items():
+        section, _, option = key.partition(".")
+        found[section] = {**found.get(section, {}), option: part} if option else part
+    return found
+
+
+def check_given(run_dir: Path, content: Mapping[str, Any], given: Collection[str], function: str) -> None:
+    """Check that all is given that Python alone had when it started a run.
+
+    Args:
+        run_dir: the run folder.
+        content: the config of the run.
+        given: the keys of what is given.
+        function: the function of ``fedray`` that takes it.
+
+    Raises:
+        ConfigError: something lacks.
+    """
+    # What evaluations and trackers are told does not change what a round computes.
+    needed = {key.partition("[")[0] for key in content.get(PYTHON) or {}} - {"metrics", "tracking"}
+    if lacking := sorted(needed - set(given)):
+        raise ConfigError(
+            f"{run_dir} was started from Python, which alone has its {listed(lacking)}: give them to "
+            f"fedray.{function}(run_dir, model, data, ...) there, as to fedray.train"
+        )
 
 
 def trackers_in(tracking: Any) -> Any:

@@ -17,20 +17,30 @@ from fedray.tracking.tensorboard import scalars
 ROUND = "round"
 
 
-def row(record: RoundRecord) -> dict[str, str]:
-    """Return the cells of a record: its round, and each of its numbers by a dotted name.
+def numbers(record: RoundRecord) -> dict[str, float]:
+    """Return the round of a record, and each of its numbers by a dotted name.
 
     The names are section and name, ``test.accuracy``; see :func:`fedray.tracking.tensorboard.scalars`.
+
+    >>> numbers(RoundRecord(3, seconds=2.0, train={"loss": 0.5}))
+    {'round': 3, 'train.loss': 0.5, 'time.round_seconds': 2.0}
+    """
+    return {ROUND: record.round} | {tag.replace("/", "."): value for tag, value in scalars(record).items()}
+
+
+def row(record: RoundRecord) -> dict[str, str]:
+    """Return the cells of a record: its :func:`numbers` as text.
+
     A metric that was measured and has no value is ``nan``; floats are written so that reading gives them back.
 
     >>> row(RoundRecord(3, seconds=2.0, train={"loss": 0.5}, test={"auc": None}))
     {'round': '3', 'train.loss': '0.5', 'test.auc': 'nan', 'time.round_seconds': '2'}
     """
-    return {ROUND: str(record.round)} | {tag.replace("/", "."): _cell(value) for tag, value in scalars(record).items()}
+    return {name: _cell(value) for name, value in numbers(record).items()}
 
 
 def _cell(value: float) -> str:
-    return str(int(value)) if math.isfinite(value) and value.is_integer() else repr(value)
+    return str(int(value)) if math.isfinite(value) and float(value).is_integer() else repr(value)
 
 
 @trackers.register("csv")
