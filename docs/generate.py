@@ -24,7 +24,12 @@ sys.path.insert(0, str(DOCS.parent))  # the table of the algorithms stands with 
 from fedray import parts  # noqa: E402
 from fedray.cli.app import app  # noqa: E402
 from fedray.config.sections import SECTIONS, ExperimentSchema, ModelSection, SlurmSection, TopSection  # noqa: E402
+from fedray.core.record import RoundRecord  # noqa: E402
+from fedray.experiment.status import Driver, Status  # noqa: E402
 from fedray.privacy import Privacy  # noqa: E402
+from fedray.run.budget import Totals  # noqa: E402
+from fedray.run.summary import KEYS as SUMMARY_KEYS  # noqa: E402
+from fedray.slurm.commands import SlurmJob  # noqa: E402
 from tests.laws.table import Row, rows  # noqa: E402
 
 NOTE = "<!-- Written by docs/generate.py: change what it reads, and run it. -->\n"
@@ -73,6 +78,18 @@ OF_CONFIGS = (
     "nobody knows are refused. From Python the same options are arguments of `fedray.TrainArgs`, `fedray.Cluster` and"
     " of the classes of the parts."
 )
+OF_FILES = (
+    "What a run folder and `fedray status RUN_DIR --json` tell programs. Keys may be added; none changes its meaning. "
+    "None is null there, and so is a number that is not finite. [Results](results.md) says what each file is for."
+)
+KEYED = (
+    ("`totals`", Totals, "Of `summary.json` and of the status."),
+    ("`metrics.jsonl`", RoundRecord, "A line a round; what is empty is left out."),
+    ("`fedray status RUN_DIR --json`", Status, "By the files of a run folder alone, before, while and after it runs."),
+    ("`driver` of the status", Driver, "The process that drives the rounds, or did so last."),
+    ("`slurm` of the status", SlurmJob, "The job that drives them."),
+)
+"""What has a table of its keys besides the summary: title, class, and a sentence."""
 OF_COMMANDS = (
     "Each explains itself with `--help`. Exit status: 0 done, 1 the run failed, 2 config or data is wrong, 75 stopped"
     " on request and can go on, 130 stopped before the run began."
@@ -93,6 +110,7 @@ def pages() -> dict[str, str]:
         "parts.md": parts_page(),
         "config.md": config_page(),
         "commands.md": commands_page(),
+        "files.md": files_page(),
     }
 
 
@@ -271,6 +289,25 @@ def shown(param: Any) -> str:
     """Return the default of an argument or option, if it is one to speak of."""
     default = param.default
     return "" if default is None or default in (False, (), []) or callable(default) else f"`{default}`"
+
+
+# Files
+
+
+def files_page() -> str:
+    """Return the page on the keys of what programs read: the summary, the records, the status."""
+    text = [
+        "# Keys of files\n",
+        f"{OF_FILES}\n",
+        "## `summary.json`\n",
+        "Is written as a driver ends, however it does.\n",
+        table(("key", "says"), [(f"`{key}`", prose(meaning)) for key, meaning in SUMMARY_KEYS.items()]),
+    ]
+    for title, kind, about in KEYED:
+        meanings = documentation(kind)[1]
+        keys = [(f"`{field.name}`", f"`{type_of(field)}`", meanings[field.name]) for field in dataclasses.fields(kind)]
+        text += [f"## {title}\n", f"{about}\n", table(("key", "type", "says"), keys)]
+    return page(text)
 
 
 # Words and tables

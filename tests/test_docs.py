@@ -33,9 +33,11 @@ from docs.generate import pages
 from fedray.cli import main
 from fedray.cli.app import app
 from fedray.config.layers import load_layers, overlay
+from fedray.core.record import RoundRecord
 from fedray.data.encoding.saved import load_encoding
 from fedray.data.tables.hospitals import write_hospitals
 from fedray.experiment.build import Config
+from fedray.experiment.status import Driver, Status
 from fedray.sweep import split_values
 from fedray.sweep.space import Choice, Range, ranged
 
@@ -175,6 +177,13 @@ def test_every_fence_has_a_language_that_is_tested() -> None:
 def test_pages_that_the_code_dictates_are_as_it_dictates_them() -> None:
     old = [name for name, text in pages().items() if (ROOT / "docs" / name).read_text() != text]
     assert old == [], "run python docs/generate.py"
+
+
+def test_every_key_of_a_status_is_on_its_page() -> None:
+    page, status = (ROOT / "docs" / "files.md").read_text(), Status("x", "runs/x", "running", driver=Driver("a", True))
+    told = status.to_json()
+    keys = [*told, *told["driver"], *told["totals"], *RoundRecord(1).to_json()]
+    assert [key for key in keys if not re.search(rf"^\| `{key}` \| `.*` \| \S", page, re.MULTILINE)] == []
 
 
 def test_programs_are_known_and_targets_are_there() -> None:
