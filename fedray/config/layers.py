@@ -226,6 +226,8 @@ def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         key, equals, said = text.partition("=")
         if not equals or not key:
             raise ConfigError(f"{text!r}: expected key=value, as in local.epochs=2")
+        if key == "base":
+            raise ConfigError("base: a config file says what it builds on; write it there, or run that file")
         value = as_yaml(said)
         try:
             dropped = comment_in(value)

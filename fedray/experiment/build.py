@@ -54,7 +54,7 @@ from fedray.local.rate import check_rates, scheduled
 from fedray.local.sharing import decide_sharing, pieces_told
 from fedray.local.stacking import decide
 from fedray.local.task import LocalTask, ModelFn
-from fedray.local.trial import Untried, profiled
+from fedray.local.trial import Untried, check_single_gradients, profiled
 from fedray.local.views import views_of
 from fedray.local.work import check_lengths, check_names
 from fedray.metrics import Measures, Metric, measured
@@ -276,6 +276,8 @@ class Config(Bound):
             untried, measured, where = check_fit(trial, module, tested, self.place.devices[0], self.loss)
             if untried is None:
                 check_packed(data, module)
+                if trial.private is not None:
+                    check_single_gradients(trial, where)
             doubt = algorithm.program.needs(optimizer, self.local.epochs)
             warnings = (*filter(None, (doubt, untried)), *algorithm.program.unused(self.local))
             _ = task.moments  # refuses an optimizer whose state cannot be kept

@@ -128,6 +128,25 @@ def profile_of(task: LocalTask, device: torch.device = CPU) -> Profile:
     return Profile(*seen, works=tuple(runs.works))
 
 
+def check_single_gradients(task: LocalTask, device: torch.device = CPU) -> None:
+    """Take steps of two clients whose rows are protected one by one (``privacy.unit: example``).
+
+    Args:
+        task: the local training problem.
+        device: a device that the model runs on.
+
+    Raises:
+        ConfigError: the model or the loss does not run where the gradient of each row is taken by itself.
+    """
+    try:
+        _Runs(_plain(task), _ROWS, None, False, device=device).alone()
+    except Exception as error:
+        raise ConfigError(
+            "model: privacy.unit=example takes the gradient of each row by itself, under torch.func.vmap, where the "
+            f"model or its loss fails, as activation checkpointing does: {one_line(error)}"
+        ) from error
+
+
 def profiled(task: LocalTask, device: torch.device = CPU) -> LocalTask:
     """Return the task with its :func:`profile_of`, by which clients also receive the means of a survey."""
     profile = profile_of(task, device)

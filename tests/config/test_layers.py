@@ -135,6 +135,7 @@ def test_a_base_that_is_its_own_base_is_said(tmp_path: Path) -> None:
         ("- 1\n", (), r"x\.yaml: expected a mapping of sections at the top"),
         ("a: ${oc.env:FEDRAY_NOWHERE}\n", (), r"^a: the environment has no FEDRAY_NOWHERE; set it, or give a value"),
         ("a: 1\n", ("b",), r"^'b': expected key=value, as in local\.epochs=2$"),
+        ("a: 1\n", ("base=b.yaml",), r"^base: a config file says what it builds on"),
         ("a: 1\n", ("=2",), r"^'=2': expected key=value"),
         ("a: 1\n", ("path=[*.csv]",), r"""^'path=\[\*\.csv\]': .* as an alias; write 'path=\["\*\.csv"\]'$"""),
         ("a: 1\n", ("name=run #3",), r"^'name=run #3': YAML reads '#3' as a comment; put the value in quotes"),

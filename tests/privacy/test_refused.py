@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import fedray
 from fedray.core.errors import ConfigError
@@ -35,6 +36,18 @@ class Late(Transform):
 
 def normed() -> nn.Module:
     return nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+
+
+class Saving(nn.Module):
+    """Layers whose activations are computed again in the backward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = checkpoint(self.layers, x, use_reentrant=False) if self.training else self.layers(x)
+        return out
 
 
 def plan(**parts: Any) -> Any:
@@ -131,3 +144,11 @@ def test_clip_and_gaussian_alone_are_as_they_were_and_not_accounted() -> None:
     assert [note for note in found.notes if "not accounted" in note] == [
         "clip and gaussian: not accounted: nobody counts what privacy is spent; a section privacy does"
     ]
+
+
+@pytest.mark.parametrize("stack", ["auto", "off"])
+def test_a_model_that_gives_no_gradients_of_single_rows_is_refused_before_the_run(stack: str) -> None:
+    parts = {"net": Saving, "local": {"stack": stack}}
+    with pytest.raises(ConfigError, match=r"^model: privacy\.unit=example takes the gradient of each row by itself"):
+        plan(privacy={"unit": "example"}, **parts)
+    plan(privacy={}, **parts)
