@@ -41,7 +41,7 @@ def test_list_has_a_line_for_each_part(cli: Cli, kind: str) -> None:
     told: dict[str, str] = {
         found[1]: found[2] for line in lines if (found := re.fullmatch(r"  ([\w-]+) +(\S.*)", line))
     }
-    assert list(told) == list(KINDS[kind])
+    assert list(told) == (list(KINDS[kind]) or ["none"])  # of callbacks all are one's own
     assert all(text.endswith(".") for text in told.values())
     assert len(lines) - len(told) == sum(
         bool(dataclasses.fields(part)) for part in KINDS[kind].values() if dataclasses.is_dataclass(part)
