@@ -190,8 +190,7 @@ def check_sent(sent: Mapping[str, Tensor], seen: Mapping[str, int]) -> None:
 def check_kept(apart: Mapping[str, Tensor], seen: Fields) -> None:
     """Raise ValueError if clients send other names, widths or types apart than in the trial before the run.
 
-    >>> from fedray.core.errors import RunFailed
-    from fedray.core.fields import Field
+    >>> from fedray.core.fields import Field
     >>> check_kept({"mask": torch.ones(2, 1)}, {"mask": Field(1, torch.bool)})
     Traceback (most recent call last):
     ValueError: send('mask', ...): torch.float32, torch.bool in the trial before the run: send the same in every round

@@ -39,7 +39,7 @@ def norms_above(parts: Sequence[Tensor]) -> tuple[Floats, float]:
     is taken once more in float64, which they fit.
 
     >>> bounds, largest = norms_above([torch.tensor([[3.0, 4.0], [1e30, 0.0]])])
-    >>> [float(f"{bound:.6g}") for bound in bounds], largest == bounds[1]
+    >>> [float(f"{bound:.6g}") for bound in bounds], largest == float(bounds[1])
     ([5.00244, 1.00049e+30], True)
 
     Args:

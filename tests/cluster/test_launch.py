@@ -55,8 +55,15 @@ class Started:
         finally:
             self.left.append("driver")
 
-    def _stream(self, actor: Any, run: FakeRun, args: WorkerArgs, stopping: Callable[[], bool]) -> Iterator[str]:
-        self.stopping = stopping
+    def _stream(
+        self,
+        actor: Any,
+        run: FakeRun,
+        args: WorkerArgs,
+        stopping: Callable[[], bool],
+        ending: Callable[[], str | None],
+    ) -> Iterator[str]:
+        self.stopping, self.ending = stopping, ending
         self.args, self.notes = args, run.notes
         yield "record"
 
@@ -85,7 +92,10 @@ def test_every_option_arrives_and_the_driver_is_ended_before_ray(monkeypatch: py
         9.0,
         7.0,
     )
-    assert not started.stopping()
+    assert started.ending() is None
+    stops[0]("a callback said so")
+    assert started.ending() == "a callback said so"
+    assert not started.stopping(), "the reason goes with the answer to a record"
     stops[0]()
     assert started.stopping()
     running.close()
