@@ -219,7 +219,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody(size: Size) -> Iterator[None]:
         yield
 
-    def here(actor: None, run: Run, args: WorkerArgs, stopping: Callable[[], bool]) -> Iterator[RoundRecord]:
+    def here(actor: None, run: Run, args: WorkerArgs, *stops: Callable[[], object]) -> Iterator[RoundRecord]:
         return run.records(lambda job: Impatient(job, args))
 
     monkeypatch.setattr(launch, "driver_actor", nobody)

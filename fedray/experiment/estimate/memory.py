@@ -118,7 +118,7 @@ def memory(plan: Plan, server: Server, workers: int) -> Memory:
             "checkpoint": saved,
         },
         checkpoint=saved,
-        state=_FLOAT * kept * len(task.data),
+        state=kept * len(task.data),
     )
 
 
