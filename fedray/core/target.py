@@ -55,7 +55,7 @@ def rounds_to(records: Sequence[RoundRecord], metric: str, target: float, mode: 
         monitor = Monitor(metric, mode)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    unknown, seen, sent, seconds = "no record has it, as nothing was evaluated", False, 0, 0.0
+    unknown, seen, sent, seconds = "no record has it: nothing was evaluated that gives it", False, 0, 0.0
     for record in records:
         sent += record.bytes.get("up", 0) + record.bytes.get("down", 0)
         seconds += record.seconds

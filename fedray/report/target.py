@@ -9,7 +9,7 @@ import numpy as np
 
 from fedray.core.errors import ConfigError
 from fedray.core.record import RoundRecord
-from fedray.core.target import rounds_to
+from fedray.core.target import Reached, rounds_to
 from fedray.experiment.status import known_sections
 from fedray.report.blocks import Block, Cell, Table
 from fedray.report.told import Setting
@@ -47,18 +47,31 @@ class Target:
 def target_blocks(settings: Sequence[Setting], target: Target | None) -> Iterator[Block]:
     """Yield the rounds to a target of some settings, each the mean over its runs that reached it.
 
+    A setting whose runs have no such metric, as ``test.accuracy`` where no central model is tested, has a dash.
+
     Raises:
-        ConfigError: no record of a run can have the metric, or none has it.
+        ConfigError: no run has the metric.
     """
     if target is None:
         return
     rows: list[list[Cell]] = []
+    known, lacking = False, ConfigError("no run")
     for one in settings:
         told = [[RoundRecord.from_json(known_sections(record)) for record in run.records] for run in one.runs]
-        found = [reached for records in told if (reached := rounds_to(records, target.metric, target.value))]
+        found, without = list[Reached](), 0
+        for records in told:
+            try:
+                reached = rounds_to(records, target.metric, target.value)
+            except ConfigError as error:
+                lacking, without = error, without + 1
+                continue
+            known = True
+            found += [] if reached is None else [reached]
         costs = [[one.round, one.bytes / 1e6, one.seconds] for one in found]
         means: list[Cell] = [float(value) for value in np.mean(costs, axis=0)] if costs else [None] * 3
-        rows.append([one.label, f"{len(found)}/{len(told)}", *means])
+        rows.append([one.label, None if without == len(told) else f"{len(found)}/{len(told)}", *means])
+    if not known:
+        raise lacking
     head = ["setting" if len(settings) > 1 else "run", "reached", "rounds", "MB down and up", "seconds"]
     yield Table(
         head,

@@ -56,7 +56,7 @@ def test_a_value_that_is_no_number_reaches_nothing() -> None:
     [
         ("accuracy", "metric=accuracy: it must be one of train.NAME, test.NAME"),
         ("test.f1", "metric=test.f1: no record has test.f1; there is test.accuracy, test.loss"),
-        ("clients_test.loss", "metric=clients_test.loss: no record has it, as nothing was evaluated"),
+        ("clients_test.loss", "metric=clients_test.loss: no record has it: nothing was evaluated that gives it"),
     ],
 )
 def test_a_metric_that_no_record_has_is_named(metric: str, words: str) -> None:

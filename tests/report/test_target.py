@@ -38,6 +38,16 @@ def test_each_setting_has_the_mean_of_its_runs_that_reached_it() -> None:
     assert list(target_blocks(settings, None)) == []
 
 
+def test_who_has_no_such_metric_has_a_dash_and_is_refused_where_nobody_has_it() -> None:
+    personal: Any = SimpleNamespace(records=[{"round": 1, "seconds": 2.0}], folder=Path("runs"))
+    settings = [Setting("fedavg", [run(0.9), personal]), Setting("fedbn", [personal])]
+    (table,) = target_blocks(settings, Target("test.accuracy", 0.8))
+    assert isinstance(table, Table)
+    assert table.rows == [["fedavg", "1/2", 1.0, 2.0, 2.0], ["fedbn", None, None, None, None]]
+    with pytest.raises(ConfigError, match=r"^metric=test\.accuracy: no record has it"):
+        list(target_blocks(settings[1:], Target("test.accuracy", 0.8)))
+
+
 @pytest.mark.parametrize("text", ["test.accuracy", "test.accuracy=high", "0.8"])
 def test_a_target_without_a_number_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^--target .*as in test\.accuracy=0\.8"):
