@@ -149,11 +149,15 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "diagnosis.yaml").write_text(diagnosis.text)
     write_own_files(tmp_path, monkeypatch)
     for snippet in snippets("yaml", "python"):  # these pages name their files
-        if snippet.page.name in ("walkthroughs.md", "between-rounds.md") and (
+        if snippet.page.name in ("walkthroughs.md", "between-rounds.md", "large.md") and (
             found := re.match(r"# (\w+\.\w+)\n", snippet.text)
         ):
             (tmp_path / found[1]).write_text(snippet.text)
             monkeypatch.delitem(sys.modules, found[1].removesuffix(".py"), raising=False)
+    for snippet in snippets("text"):
+        if found := re.match(r"\$ cat (\S+/config\.json)\n", snippet.text):
+            (tmp_path / found[1]).parent.mkdir()
+            (tmp_path / found[1]).write_text(snippet.text[found.end() :])
     return tmp_path
 
 

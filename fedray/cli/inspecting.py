@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from fedray.rundir.client_table import ClientRows
 
 
+NodeMemory = Annotated[
+    float | None,
+    typer.Option("--node-memory", min=0.001, help="Gigabytes of each node, if they are not as this machine."),
+]
+DeviceMemory = Annotated[
+    float | None,
+    typer.Option("--device-memory", min=0.001, help="Gigabytes of each GPU, if they are not as this machine's."),
+]
+
+
 def evaluate(
     run_dir: RunArgument,
     overrides: Overrides = None,
@@ -139,14 +149,32 @@ def export(
         typer.echo(words, err=True)
 
 
-def plan(config: ConfigArgument, overrides: Overrides = None) -> None:
-    """Say what a run would do and cost, without training: sizes, blocks, bytes, memory, seconds per round."""
+def plan(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    sizes: Annotated[
+        bool,
+        typer.Option(
+            "--sizes", help="Count alone: no weights are read, nothing is tried or timed, whatever the model."
+        ),
+    ] = False,
+    node_memory: NodeMemory = None,
+    device_memory: DeviceMemory = None,
+) -> None:
+    """Say what a run would do and cost, without training: sizes, blocks, bytes, memory, seconds per round.
+
+    A run that does not fit the memory of its nodes or GPUs is refused, with the formula.
+
+    With --sizes a folder of transformers needs its config.json alone.
+    """
     with held():
         from fedray.core.terminal import show
         from fedray.experiment.build import Config
-        from fedray.experiment.estimate import describe
+        from fedray.experiment.estimate import Given, check_room, planned
 
-    show(describe(Config.load(config, overrides or ())))
+    told, found = planned(Config.load(config, overrides or ()), sizes, Given(node_memory, device_memory))
+    show(told)
+    check_room(found)
 
 
 def list_parts(

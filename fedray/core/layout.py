@@ -354,8 +354,10 @@ def _in_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 
 
 def _beyond(tensor: Tensor) -> int | None:
-    """Return an integer that float32 does not hold exactly."""
+    """Return an integer that float32 does not hold exactly; of a shape alone there is none."""
     if tensor.is_floating_point() or tensor.dtype.itemsize < 4 or not tensor.numel():
+        return None
+    if tensor.untyped_storage().device.type == "meta":
         return None
     least, most = (int(value) for value in torch.aminmax(tensor))
     worst = least if -least > most else most

@@ -11,6 +11,7 @@ from warnings import catch_warnings
 
 import numpy as np
 import torch
+from torch import nn
 
 from fedray.algorithms.composition import Composition, compose
 from fedray.algorithms.rehearsal import check_step
@@ -48,6 +49,7 @@ from fedray.experiment.preflight import (
     untested,
 )
 from fedray.experiment.ranks import decide_ranks
+from fedray.experiment.sized import check_sized, shape_of_output, sized
 from fedray.local.class_weights import balanced
 from fedray.local.modes import carried_buffers
 from fedray.local.rate import check_rates, scheduled
@@ -61,6 +63,7 @@ from fedray.metrics import Measures, Metric, measured
 from fedray.metrics.given import as_metric
 from fedray.models import initial_model
 from fedray.models.prototype import Prototype
+from fedray.models.shapes import Shaped
 from fedray.privacy.accounting import check_installed
 from fedray.privacy.central import Central
 from fedray.privacy.distributed import Distributed
@@ -165,6 +168,8 @@ class Config(Bound):
         encoding: Mapping[str, Any] | None = None,
         inputs: Told = None,
         meaning: Mapping[str, Any] | None = None,
+        *,
+        sizes: bool = False,
     ) -> Plan:
         """Load the data and build the plan of a run, checked: cohort, model, loss and data fit together.
 
@@ -172,6 +177,7 @@ class Config(Bound):
             encoding: of the tables of a run that goes on; by default it is learnt from them.
             inputs: the changes of inputs that this run has told of; likewise.
             meaning: the task that its checkpoints tell of; likewise.
+            sizes: build the model of shapes alone, and try nothing: such a plan is to be counted, never run.
 
         Raises:
             ConfigError: something does not fit.
@@ -200,7 +206,8 @@ class Config(Bound):
         check_names(self.local, data)
         check_lengths(self.local, data)
         data, algorithm, sampler = pooled(data, algorithm, sampler, self.schema.seed, self.failures, self.attack)
-        task, warnings, measured = self._task(data, algorithm, sampler, meaning)
+        found = self._sized(data, algorithm) if sizes else self._task(data, algorithm, sampler, meaning)
+        task, warnings, measured = found
         watched = monitors(self.stop, self.checkpoint)
         if self.privacy is not None:
             check_decisions(watched)
@@ -237,33 +244,11 @@ class Config(Bound):
         stage("trying model, loss and optimizer")
         model_fn = Prototype(self.model_fn(data.spec))
         module = made_module(model_fn)
-        layout = Layout.of(module, self.model_regions())
-        check_algorithm(algorithm, layout, module)
-        vector = layout.pack(dict(module.state_dict()))
-        x, y = two_examples(data.probe())
-        about, why = self.about(data.spec, tuple(y.shape), lambda: output_shape(module, x, self.place.devices[0]))
-        about = about.told((meaning or {}).get("task")).learnt(data)
-        check_classes(algorithm, about)
-        task = LocalTask(
-            model_fn=model_fn,
-            optimizer_fn=self.optimizer,
-            loss_fn=self.weighted(self.loss_fn(about), about, tuple(y.shape[1:]), data),
-            data=data,
-            layout=layout,
-            args=algorithm.args,
-            program=algorithm.program,
-            metrics=self.chosen_metrics(),
-            task=about,
-            why="; ".join(filter(None, (why, about.words))),
-            target=tuple(y.shape[1:]),
-            seed=self.schema.seed,
-            statistics=self._evaluates(data) and needs_statistics(algorithm, module, layout),
-            augment=Augment(tuple[Any, ...](data.augment)),
-            carried=carried_buffers(module) if self.local.buffers == "keep" else frozenset(),
-            private=None if self.privacy is None else self.privacy.examples,
+        task = self._problem(
+            data, algorithm, model_fn, module, meaning, lambda x: output_shape(module, x, self.place.devices[0])
         )
-        if task.private is not None:
-            check_rows(task, module)
+        layout = task.layout
+        vector = layout.pack(dict(module.state_dict()))
         task = algorithm.received(task, vector)
         trial = replace(task, data=data.probe())
         # The trials leave no trace in what the user gave, of which the run makes its own copies later.
@@ -297,6 +282,53 @@ class Config(Bound):
             rows = rows_at_once(self.evaluate.batch_size, module, x[0])  # type: ignore[arg-type]
         task = replace(trial, data=data, rate=rate, stacking=stacking, sharing=sharing, evaluated_rows=rows)
         return task, warnings, measured
+
+    def _sized(self, data: ClientData, algorithm: Composition) -> tuple[LocalTask, tuple[str, ...], None]:
+        """Return what :meth:`_task` does, of a model of shapes alone, with nothing tried."""
+        check_sized(algorithm)
+        model_fn = Prototype(replace(self, model=Shaped(self.model)).model_fn(data.spec))
+        module = made_module(model_fn)
+        task = self._problem(data, algorithm, model_fn, module, None, partial(shape_of_output, module))
+        rate = scheduled(made(self.lr_schedule), check_optimizer(self.optimizer, nn.Linear(1, 1)), self.schema.rounds)
+        return sized(replace(task, rate=rate), module, self.place, self.evaluate.batch_size), (), None
+
+    def _problem(
+        self,
+        data: ClientData,
+        algorithm: Composition,
+        model_fn: Prototype,
+        module: nn.Module,
+        meaning: Mapping[str, Any] | None,
+        output: Callable[[Any], Shape | None],
+    ) -> LocalTask:
+        """Return the local training problem as sections and parts say it; ``output``: from inputs to outputs' shape."""
+        layout = Layout.of(module, self.model_regions())
+        check_algorithm(algorithm, layout, module)
+        x, y = two_examples(data.probe())
+        about, why = self.about(data.spec, tuple(y.shape), lambda: output(x))
+        about = about.told((meaning or {}).get("task")).learnt(data)
+        check_classes(algorithm, about)
+        task = LocalTask(
+            model_fn=model_fn,
+            optimizer_fn=self.optimizer,
+            loss_fn=self.weighted(self.loss_fn(about), about, tuple(y.shape[1:]), data),
+            data=data,
+            layout=layout,
+            args=algorithm.args,
+            program=algorithm.program,
+            metrics=self.chosen_metrics(),
+            task=about,
+            why="; ".join(filter(None, (why, about.words))),
+            target=tuple(y.shape[1:]),
+            seed=self.schema.seed,
+            statistics=self._evaluates(data) and needs_statistics(algorithm, module, layout),
+            augment=Augment(tuple[Any, ...](data.augment)),
+            carried=carried_buffers(module) if self.local.buffers == "keep" else frozenset(),
+            private=None if self.privacy is None else self.privacy.examples,
+        )
+        if task.private is not None:
+            check_rows(task, module)
+        return task
 
     def _evaluates(self, data: ClientData) -> bool:
         """Tell if there is an evaluation at all."""

@@ -93,6 +93,11 @@ def largest(module: nn.Module, x: Inputs) -> int:
     return math.ceil(numbers / len(x))
 
 
+def _place_of(memory: torch.UntypedStorage) -> int:
+    """Return what tells memory from other memory; that of a shape alone is nowhere."""
+    return memory._cdata if memory.device.type == "meta" else memory.data_ptr()
+
+
 class _Count(TorchDispatchMode):
     """A count of operations while they run.
 
@@ -103,7 +108,7 @@ class _Count(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.found: dict[str, list[int]] = {"unfolded": [], "scores": []}
         self.largest = 0
-        self._elsewhere = {tensor.untyped_storage().data_ptr() for tensor in elsewhere}
+        self._elsewhere = {_place_of(tensor.untyped_storage()) for tensor in elsewhere}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -113,7 +118,7 @@ class _Count(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         for made in out if isinstance(out, tuple | list) else (out,):
             # Views of parameters take no memory, and an expanded tensor has fewer numbers than its shape says.
-            if isinstance(made, Tensor) and (memory := made.untyped_storage()).data_ptr() not in self._elsewhere:
+            if isinstance(made, Tensor) and _place_of(memory := made.untyped_storage()) not in self._elsewhere:
                 self.largest = max(self.largest, min(made.numel(), memory.nbytes() // made.element_size()))
         if func is torch.ops.aten.convolution.default:
             source, weight, across = args[0].shape, args[1].shape, args[6]

@@ -19,7 +19,9 @@ from fedray.config.registry import nearest
 from fedray.core.errors import ConfigError, listed, one_line
 from fedray.data.spec import DataSpec
 from fedray.models.fit import check_dropout, misfit
+from fedray.models.pretrained import of_shapes, of_weights
 from fedray.models.registry import models
+from fedray.models.shapes import builds_shapes
 from fedray.models.shared import read_from, share_frozen
 
 Head = Literal["auto", "causal_lm", "sequence_classification", "token_classification", "image_classification"]
@@ -132,13 +134,10 @@ class HuggingFace:
         options: dict[str, Any] = {} if head == "causal_lm" else {"num_labels": spec.outputs}
         with _quiet(transformers):
             try:
-                model, told = getattr(transformers, _CLASSES[head]).from_pretrained(
-                    folder, dtype=getattr(torch, self.dtype), local_files_only=True, use_safetensors=True,
-                    output_loading_info=True, **options,
-                )  # fmt: skip
+                read = of_shapes if builds_shapes() else of_weights
+                model, new = read(getattr(transformers, _CLASSES[head]), folder, getattr(torch, self.dtype), options)
             except (OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
                 raise ConfigError(f"model.path: {folder} cannot be read as a {head} model: {one_line(error)}") from None
-            new = sorted(told["missing_keys"])
             if new and head == "causal_lm":
                 raise ConfigError(f"model.path: {folder} lacks the weights {listed(new)}: save the whole model there")
             _check_vocabulary(spec, model.config, folder)
@@ -236,8 +235,8 @@ class Hosted(nn.Module):
 
 @contextmanager
 def _without_a_look() -> Iterator[None]:
-    """Let transformers build masks without a look at their values, which vmap does not allow; else change nothing."""
-    if torch._C._functorch.peek_interpreter_stack() is None:
+    """Let transformers build masks without a look at values that are not to be had: under vmap, or of shapes alone."""
+    if torch._C._functorch.peek_interpreter_stack() is None and not builds_shapes():
         yield
         return
     masking_utils: Any = import_module("transformers.masking_utils")

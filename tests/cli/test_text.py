@@ -40,8 +40,15 @@ tracking: []
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of what peft asks transformers
+@pytest.mark.parametrize(
+    ("where", "status"),
+    [
+        pytest.param("cluster.name=inline", -signal.SIGKILL, id="inline"),
+        pytest.param("cluster={name: ray, workers: 2}", 1, id="ray"),  # the command outlives the driver's process
+    ],
+)
 def test_adapters_learn_from_chats_are_killed_and_go_on_to_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli, where: str, status: int
 ) -> None:
     from tests.data.text.hosted import TEMPLATE
     from tests.data.text.hosted import saved as saved_words
@@ -57,13 +64,15 @@ def test_adapters_learn_from_chats_are_killed_and_go_on_to_the_same_bits(
     Path("text.yaml").write_text(CONFIG)
     assert cli("run", "text.yaml", "run.dir=whole", "-q").status == 0
     Path("faults.json").write_text('[{"point": "driver.aggregate", "round": 2, "action": "kill"}]')
-    command = [sys.executable, "-m", "fedray", "run", "text.yaml", "run.dir=halves", "-q"]
+    command = [sys.executable, "-m", "fedray", "run", "text.yaml", where, "run.dir=halves", "-q"]
     env = {**os.environ, "FEDRAY_FAULTS": str(tmp_path / "faults.json"), "PYTHONPATH": str(ROOT)}
     killed = subprocess.run(command, env=env, capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert killed.returncode == status, killed.stderr.decode()
+    assert hashes(Path("halves")) == hashes(Path("whole"))[:1]
     outcome = cli("resume", "halves", "-q")
     assert outcome.status == 0, outcome.err
     assert hashes(Path("halves")) == hashes(Path("whole"))
+    assert len(set(hashes(Path("whole")))) == 3
     log = Path("halves/log.txt").read_text()
     assert "text, tokens by base: of 2 files read from" in log
     assert "no checkpoint yet" not in log

@@ -1,4 +1,4 @@
-"""Sources that need no files: the two shipped tables, and a synthetic problem."""
+"""Sources that need no files: the two shipped tables, a synthetic problem, and random tokens."""
 
 from __future__ import annotations
 
@@ -145,4 +145,44 @@ class Synthetic(Whole):
         own = owner[len(train) :] if self.test else None
         return FederatedData.from_arrays(
             x[: len(train)], y[: len(train)], train, test=test, test_clients=own, spec=spec
+        )
+
+
+@data_sources.register("tokens")
+@dataclass(frozen=True, kw_only=True)
+class RandomTokens(Whole):
+    """Random tokens, which teach nothing: for ``--sizes`` of ``fedray plan``, or to try machines with.
+
+    >>> data = RandomTokens(clients=3, examples=4, length=16, vocabulary=100).load(seed=1)
+    >>> data.sizes, data.spec.inputs
+    (array([4, 4, 4]), '16 tokens of 100')
+
+    Args:
+        clients: number of clients.
+        examples: sequences of each.
+        length: tokens of a sequence.
+        vocabulary: number of different tokens, at least 2.
+        test: sequences of the central test set; 0 for none.
+    """
+
+    clients: int = 8
+    examples: int = 64
+    length: int = 512
+    vocabulary: int = 32_000
+    test: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("clients", 1), ("examples", 1), ("length", 2), ("vocabulary", 2), ("test", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}: must be at least {least}, got {getattr(self, name)}")
+
+    def read(self, seed: int) -> FederatedData:
+        generator = numpy_generator(seed, "partition", SYNTHETIC_ROUND)
+        count = self.clients * self.examples
+        x = generator.integers(self.vocabulary, size=(count + self.test, self.length), dtype=np.int32)
+        spec = DataSpec((self.length,), self.vocabulary, vocabulary=self.vocabulary)
+        test = (x[count:], x[count:]) if self.test else None
+        return FederatedData.from_arrays(
+            x[:count], None, np.repeat(np.arange(self.clients), self.examples), test=test, spec=spec
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -23,9 +24,11 @@ from fedray.experiment.capacity import check_gpus_used, worker_count
 from fedray.experiment.estimate.catalogue import call, summary
 from fedray.experiment.estimate.memory import Memory, memory
 from fedray.experiment.estimate.pace import FirstRound, Pace, measure
+from fedray.experiment.estimate.room import Given, Need, needs
 from fedray.experiment.estimate.secure import secure_rows
 from fedray.experiment.estimate.spending import privacy_rows
 from fedray.local.schedule import step_bounds
+from fedray.models.shapes import shapes_alone
 from fedray.run.plan import Plan
 from fedray.rundir.held_rows import LIMIT
 from fedray.server import Server
@@ -38,31 +41,52 @@ Row = tuple[str, str]
 
 
 def describe(config: Config) -> RenderableType:
-    """Describe the work and the cost of a run of ``config``, for a terminal.
+    """Describe the work and the cost of a run of ``config``, for a terminal; as :func:`planned` does."""
+    return planned(config)[0]
+
+
+def planned(config: Config, sizes: bool = False, given: Given | None = None) -> tuple[RenderableType, list[Need]]:
+    """Return a description of the work and the cost of a run of ``config``, and what its nodes and devices need.
 
     Loads the data, builds the model, and trains the first block of the first round twice, to time it; nothing is
-    kept, no run folder is made.
+    kept, no run folder is made.  By sizes alone the model is built without weights and memory, and nothing is timed.
+
+    Args:
+        config: the run.
+        sizes: count by sizes alone.
+        given: the memory of machines that are not this one; None: nothing is said of any.
 
     Raises:
         ConfigError: whatever a run would refuse to start with, apart from the machines it asks for.
     """
     check_gpus_used(config.place, config.data)
-    plan = config.plan()
-    server = plan.start(plan.layout.pack(dict(plan.task.model_fn().state_dict())))
+    plan, workers = config.plan(sizes=sizes), worker_count(config.place)
+    with shapes_alone() if sizes else nullcontext():
+        vector = torch.empty(plan.layout.size) if sizes else plan.layout.pack(dict(plan.task.model_fn().state_dict()))
+        server = plan.start(vector)
+        costs = memory(plan, server, workers)
     first = FirstRound.of(plan)
-    workers = worker_count(config.place)
-    return Group(
+    evaluated = config.evaluate.clients_every > 0 or (config.evaluate.every > 0 and plan.task.data.test is not None)
+    found = needs(config.place, costs, workers, evaluated, given or Given())
+    told = Group(
         Text(f"{config.name}: {counted(plan.rounds, 'round')}, seed {plan.task.seed}"),
         _section("data", _data(plan.task.data, plan.task.about)),
-        *_labels(plan.task.data),
-        _section("model", _model(plan)),
+        *([] if sizes else _labels(plan.task.data)),
+        _section("model", _model(plan, costs)),
         _section("algorithm", _algorithm(config, plan)),
         *([_section("privacy", rows)] if (rows := list(privacy_rows(plan))) else []),
         *([_section("secure sum", rows)] if (rows := list(secure_rows(plan))) else []),
         _section("round", _round(plan, first)),
-        _section("memory", _memory(config, memory(plan, server, workers), workers)),
-        _section("time", _time(config, plan, first, server, workers)),
+        _section("memory", _memory(config, costs, workers) + [(need.where, need.words) for need in found]),
+        _section("time", [("a round", _UNTIMED)] if sizes else _time(config, plan, first, server, workers)),
     )
+    return told, found
+
+
+_UNTIMED = (
+    "not known by sizes alone; nor whether model, loss and data fit together, whether clients may step at once, and "
+    "what weights are in the folder"
+)
 
 
 def _section(title: str, rows: list[Row]) -> RenderableType:
@@ -91,7 +115,7 @@ def _labels(data: ClientData) -> list[RenderableType]:
     return [Text(), Text(label_picture(data.label_counts()[: data.members], data.spec.classes, clients=ids))]
 
 
-def _model(plan: Plan) -> list[Row]:
+def _model(plan: Plan, costs: Memory) -> list[Row]:
     layout = plan.layout
     sizes = Counter[str]()
     for entry in layout.entries:
@@ -100,8 +124,14 @@ def _model(plan: Plan) -> list[Row]:
     return [
         ("parameters", f"D = {layout.trained:,} trained"),
         ("vector", f"P = {layout.size:,} float32 values, {decimal(4 * layout.size)}; {rest}"),
+        *([("beside it", _frozen(costs))] if costs.frozen else []),
         *([("variants", words)] if (words := plan.task.trains) else []),
     ]
+
+
+def _frozen(costs: Memory) -> str:
+    held = "held once on a node, mapped from its file" if costs.mapped else "held by each process"
+    return f"{decimal(costs.frozen)} that is frozen and does not travel; {held}, and by each model on a GPU"
 
 
 def _algorithm(config: Config, plan: Plan) -> list[Row]:
@@ -217,8 +247,14 @@ def _memory(config: Config, costs: Memory, workers: int) -> list[Row]:
             f"{'worker and driver in one process' if inline else f'{several} and the driver'}: {total}",
         ),
         ("checkpoint", f"{decimal(costs.checkpoint)} on disk, {keep:,} kept{best}"),
+        *([("model", _at_rest(costs))] if costs.frozen else []),
         ("client state", _state(costs.state, inline)),
     ]
+
+
+def _at_rest(costs: Memory) -> str:
+    whole = f"{decimal(costs.built + costs.frozen)} on disk in the end, with what is frozen"
+    return whole if costs.mapped else f"{whole}; that once more by itself, {decimal(costs.frozen)}"
 
 
 def _state(bytes: int, inline: bool) -> str:

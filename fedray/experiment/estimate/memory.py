@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +14,14 @@ from fedray.aggregators.gathered import COLUMNS, by_columns
 from fedray.core.draws import put_back
 from fedray.core.errors import ConfigError
 from fedray.core.messages import VECTOR
+from fedray.experiment.estimate.step import evaluation_bytes, of_shapes, step_bytes
 from fedray.local.modes import train_mode
 from fedray.local.schedule import batch_widths
 from fedray.local.sharded import units
+from fedray.local.task import LocalTask
+from fedray.models.pretrained import stored_type
+from fedray.models.prototype import peek
+from fedray.models.shared import base_of
 from fedray.run.plan import Plan
 from fedray.run.worker import Job
 from fedray.server import Server
@@ -33,12 +39,18 @@ class Memory:
         driver: of the driver.
         checkpoint: one checkpoint on disk.
         state: state of all clients on disk, once each has taken part.
+        frozen: tensors that are in no vector and are not trained, such as the base of adapters.
+        mapped: True where a node holds that once, as it is mapped from its file; else each process does.
+        built: the model as a worker builds it, until its first evaluation takes it.
     """
 
     worker: dict[str, int]
     driver: dict[str, int]
     checkpoint: int
     state: int
+    frozen: int = 0
+    mapped: bool = False
+    built: int = 0
 
 
 def memory(plan: Plan, server: Server, workers: int) -> Memory:
@@ -60,6 +72,8 @@ def memory(plan: Plan, server: Server, workers: int) -> Memory:
 
     The driver holds ``4 P`` and what the algorithm and the server optimizer keep, the total ``8 W`` and its float32
     result ``4 W``, what the aggregator keeps, before and after the round, and a checkpoint on its way to disk.
+
+    Of a model of shapes alone what a pass takes is counted whole, as :func:`step_bytes` says, and so is an evaluation.
 
     For aggregators that must see every update a worker's node holds the rows of its share of the cohort, ``4 W`` a
     client, and the worker those of a block twice, in the place of its accumulator.  The driver, and later each of
@@ -83,6 +97,10 @@ def memory(plan: Plan, server: Server, workers: int) -> Memory:
     twice = stacked or not task.program.plain
     clipped = stacked and task.args.clip_grad_norm is not None
     others, ranks = task.sharing.devices - 1, task.sharing.ranks
+    if of_shapes(task):
+        passes = max(at_once * step_bytes(task), evaluation_bytes(task))
+    else:
+        passes = at_once * activation_bytes(plan)
     parts = {
         "local models": _FLOAT * at_once * size,
         "gradients": _FLOAT * at_once * trained * ((3 if others else 2 if twice else 1) + clipped),
@@ -90,7 +108,7 @@ def memory(plan: Plan, server: Server, workers: int) -> Memory:
         "client state": 2 * at_once * kept,
         "other parts sent": _FLOAT * at_once * sum(width for name, width in sends.items() if name not in VECTOR),
         "transforms": _FLOAT * at_once * trained * (5 if algorithm.transforms.up else 2 if algorithm.transforms else 0),
-        "activations": at_once * activation_bytes(plan),
+        "activations": passes,
         "other devices": others * _FLOAT * (size + 2 * trained),
     }
     broadcast = sum(algorithm.broadcast_widths(layout).values()) + (size if algorithm.transforms.down else 0)
@@ -119,7 +137,20 @@ def memory(plan: Plan, server: Server, workers: int) -> Memory:
         },
         checkpoint=saved,
         state=kept * len(task.data),
+        **_frozen(task),
     )
+
+
+def _frozen(task: LocalTask) -> dict[str, Any]:
+    """Return what a model has beside the vector."""
+    module = peek(task.model_fn)
+    held = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    for tensor in task.layout.tensors(module).values():
+        held.pop(id(tensor), None)
+    frozen, folder = sum(tensor.nbytes for tensor in held.values()), base_of(module)
+    kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in held.values() if tensor.dim() > 1}
+    mapped = folder is not None and kinds == {stored_type(folder)}
+    return {"frozen": frozen, "mapped": mapped, "built": _FLOAT * task.layout.size}
 
 
 def gathered_bytes(plan: Plan) -> int:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 
+from fedray.core.errors import ConfigError
 from fedray.data import DataSpec
+from fedray.data.sources.shipped import RandomTokens
 from tests.data.reading import everything, load
 
 
@@ -61,3 +64,14 @@ def test_synthetic_heterogeneity_moves_clients_apart() -> None:
         return float(shares.std(axis=0).mean())
 
     assert spread(0.0) < 0.08 < 0.2 < spread(1.5)
+
+
+def test_random_tokens_are_their_own_targets_and_have_a_test_set() -> None:
+    data = RandomTokens(clients=3, examples=4, length=8, vocabulary=50, test=5).load(seed=2)
+    assert (len(data), data.sizes.tolist(), data.spec.vocabulary, data.spec.outputs) == (3, [4, 4, 4], 50, 50)
+    x, y = data.rows(np.zeros(1, dtype=np.int64)).take(np.arange(4)[None])
+    assert torch.equal(x, y)
+    assert data.test is not None
+    assert len(data.test) == 5
+    with pytest.raises(ConfigError, match="length: must be at least 2, got 1"):
+        RandomTokens(length=1)
