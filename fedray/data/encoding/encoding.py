@@ -47,6 +47,8 @@ class Encoding:
         dialect: the dialect that the training files share, see :mod:`fedray.data.encoding.usual`.
         dialects: those of single files, as far as they differ from it, by their names.
         beside: the columns stand beside arrays, each an input of its own by its name, and none of them is the target.
+        lacked: the columns that some training table lacked, where such are filled in: rows to be predicted may lack
+            them, and no others; None: an encoding of an earlier fedray, which does not know.
     """
 
     options: Options
@@ -61,10 +63,11 @@ class Encoding:
     dialect: Mapping[str, Any] = field(default_factory=dict)
     dialects: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     beside: bool = False
+    lacked: tuple[str, ...] | None = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return it for ``encoding.json``; floats survive JSON exactly."""
-        options = self.options
+        options, knows = self.options, self.lacked is not None
         own = {"missing_values": "indicator"} if options.missing_values == "indicator" else {}
         return {
             "format": self._format,
@@ -85,6 +88,7 @@ class Encoding:
             ),
             **own,
             **({"beside": True} if self.beside else {}),
+            **({"lacked": list(self.lacked or ())} if options.missing_columns == "impute" and knows else {}),
         }
 
     @property
@@ -157,7 +161,13 @@ class Encoding:
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"the encoding is not one of fedray's: {one_line(error)}") from None
         read = cls(options, numeric, categories, list(columns), classes, kinds=kinds, files=files, indicated=indicated)
-        return replace(read, dialect=dialect, dialects=dialects, beside=bool(content.get("beside")))
+        told = content.get("lacked", None if options.missing_columns == "impute" else ())
+        lacked = None if told is None else tuple(map(str, told))
+        return replace(read, dialect=dialect, dialects=dialects, beside=bool(content.get("beside")), lacked=lacked)
+
+    def may_lack(self, name: str) -> bool:
+        """Tell if rows to be predicted may lack a column, which is then missing in all of them."""
+        return self.options.missing_columns == "impute" and (self.lacked is None or name in self.lacked)
 
     def usual(self, path: Path) -> dict[str, Any]:
         """Return the dialect by which a table is read where it does not tell: that of the training file of its name.

@@ -105,7 +105,8 @@ def fit(ask: Ask, outlines: Sequence[Outline], options: Options, column: str | N
     numbers = [name for name in measured if name not in kinds]
     dialect, dialects = kept(paths, ask(partial(questions.dialect, columns=numbers, dates=dates)))
     found = Encoding(options, numeric, categories, order, classes, (*differing, *warnings), kinds, files, indicated)
-    return replace(found, dialect=dialect, dialects=dialects)
+    lacked = tuple(name for name in order if any(name not in outline.columns for outline in outlines))
+    return replace(found, dialect=dialect, dialects=dialects, lacked=lacked)
 
 
 def found_in(outlines: Sequence[Outline], encoding: Encoding) -> tuple[str, ...]:

@@ -94,8 +94,13 @@ def inputs_of(table: Table, encoding: Encoding) -> NDArray[np.float32]:
     if not table.rows:
         raise ConfigError(f"{table.path}: there are no rows")
     missing = [name for name in encoding.order if name not in table.columns]
-    if missing and (encoding.options.missing_columns == "error" or len(missing) == len(encoding.order)):
-        raise ConfigError(lacking(table.path, missing, table.columns, encoding.order))
+    needed = missing if len(missing) == len(encoding.order) else [n for n in missing if not encoding.may_lack(n)]
+    if needed:
+        more = ""
+        if encoding.options.missing_columns == "impute" and encoding.lacked is not None:
+            filled = f": {listed(encoding.lacked)}" if encoding.lacked else ", and none did"
+            more = f"; missing_columns: impute fills in what some training table lacked{filled}"
+        raise ConfigError(lacking(table.path, needed, table.columns, encoding.order) + more)
     if missing:
         _log.warning(
             "%s: there is no column %s: it counts as missing in every row, as the run has missing_columns: impute",

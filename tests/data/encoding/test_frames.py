@@ -140,7 +140,31 @@ def test_rows_without_a_target_are_kept_where_training_left_them_out(write: File
     assert data.encoding is not None
     encoding = Encoding.from_json(data.encoding)
     assert inputs_of(table_of(a, encoding), encoding).shape == (3, 2)
-    assert inputs_of(table_of({"u": [1.0]}, encoding), encoding).tolist() == [[-1.0, 0.0]]
+    earlier = replace(encoding, lacked=None)  # which does not know that every training table had v
+    assert inputs_of(table_of({"u": [1.0]}, earlier), earlier).tolist() == [[-1.0, 0.0]]
+
+
+def test_only_columns_that_some_training_table_lacked_are_filled_in(
+    write: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    north, west = write("north.csv", "chol,sugar,y\n1,2,p\n3,4,q\n"), write("west.csv", "chol,y\n5,q\n7,p\n")
+    data = FederatedData.from_csv([north, west], target="y", missing_columns="impute")
+    assert data.encoding is not None
+    assert data.encoding["lacked"] == ["sugar"]
+    encoding = Encoding.from_json(json.loads(json.dumps(data.encoding)))
+    assert inputs_of(table_of({"chol": [1.0, 5.0]}, encoding), encoding).shape == (2, 2)
+    assert "there is no column 'sugar': it counts as missing" in caplog.text
+    called = table_of({"cholest": [1.0], "sugar": [2.0]}, encoding)
+    with pytest.raises(ConfigError, match=r"no column 'chol' \(did you mean 'cholest'\?\); .*lacked: sugar$"):
+        inputs_of(called, encoding)
+    earlier = Encoding.from_json({key: value for key, value in data.encoding.items() if key != "lacked"})
+    assert earlier.to_json() == {key: value for key, value in data.encoding.items() if key != "lacked"}
+    assert inputs_of(called, earlier).shape == (1, 2)
+    assert "there is no column 'chol': it counts as missing" in caplog.text
+    whole = FederatedData.from_csv([north], target="y", missing_columns="impute").encoding
+    assert whole is not None
+    with pytest.raises(ConfigError, match=r"fills in what some training table lacked, and none did$"):
+        inputs_of(called, Encoding.from_json(whole))
 
 
 def test_a_file_that_does_not_tell_its_decimal_mark_is_read_as_it_is_said(write: Files) -> None:
@@ -160,7 +184,7 @@ def test_a_column_that_is_filled_in_is_told(caplog: pytest.LogCaptureFixture) ->
     called = {"Age ": rows["sex"], **rows}
     with pytest.raises(ConfigError, match=r"'age' \(did you mean 'Age '\?\); .*, and add one that nobody has measured"):
         inputs_of(table_of(called, ENCODING), ENCODING)
-    filled = replace(ENCODING, options=Options("ill", missing_columns="impute"))
+    filled = replace(ENCODING, options=Options("ill", missing_columns="impute"), lacked=("age",))
     found, whole = inputs_of(table_of(rows, filled), filled), inputs_of(table_of(columns(), filled), filled)
     assert [record.getMessage() for record in caplog.records] == [
         "the rows: there is no column 'age': it counts as missing in every row, as the run has missing_columns: impute"
