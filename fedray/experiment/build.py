@@ -341,8 +341,8 @@ class Config(Bound):
             return ""
         if task.target or about.several or about.kind != "classes":
             return ""
-        weights = self.local.class_weights is not None
-        return rarely(data.label_counts().sum(axis=0), about.classes, metrics=self.metrics is not None, weights=weights)
+        weights, of_classes = self.local.class_weights is not None, (m.rests_on_classes for m in task.measures.metrics)
+        return rarely(data.label_counts().sum(axis=0), about.classes, metrics=any(of_classes), weights=weights)
 
     def _profile(self, folder: RunFolder) -> Profile | None:
         """Return the rounds of which there are to be traces; ConfigError if the run has not all of them."""

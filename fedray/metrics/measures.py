@@ -191,7 +191,7 @@ def measured(loss: LossFn, task: Task, chosen: Sequence[Metric] | None = None) -
         ConfigError: one is none of such a task, or two have the same name.
     """
     found: dict[str, Metric] = {}
-    usual = [metrics[name]() for name in task.usual] if chosen is None else []
+    usual = [metrics[name]() for name in task.expected] if chosen is None else []
     for position, metric in enumerate(chosen or usual):
         if metric.title == LOSS or metric.title in found:
             raise ConfigError(

@@ -67,7 +67,7 @@ class DataReport:
         refused: the reason for which a run of this config would be refused; empty: none was found.
         missing: the config's own values that stand for missing ones, by column.
         categorical: the config's own columns of categories.
-        metrics: the config chooses metrics.
+        metrics: metrics of single classes are measured, as those are that nobody chooses.
         weights: the config weighs examples by their class.
     """
 
@@ -160,8 +160,9 @@ def report_on(config: Config) -> DataReport:
     found = DataReport(config.name)
     if isinstance(config.data, TableSource) and getattr(config.data, "target", None) is not None:
         found = _of_tables(config, config.data)
-    chosen, weighted = config.metrics is not None, config.local.class_weights is not None
-    return _with_clients(config, replace(found, metrics=chosen, weights=weighted))
+    chosen, weighted = config.chosen_metrics(), config.local.class_weights is not None
+    measured = chosen is None or any(metric.rests_on_classes for metric in chosen)
+    return _with_clients(config, replace(found, metrics=measured, weights=weighted))
 
 
 def _with_clients(config: Config, found: DataReport) -> DataReport:

@@ -15,6 +15,9 @@ from fedray.core.losses import LossFn
 from fedray.data.columns.base import ClientData
 from fedray.data.spec import DataSpec
 
+OF_YES_OR_NO = ("accuracy", "auroc", "f1", "sensitivity", "specificity")
+"""The metrics that readers expect of two classes, one of which is the positive one."""
+
 
 class Answers(NamedTuple):
     """The classes that a model gives to the positions of examples, and the right ones.
@@ -77,6 +80,9 @@ class Task:
     usual: ClassVar[tuple[str, ...]] = ()
     """The metrics that its readers expect, beside the loss."""
 
+    usual_of_two: ClassVar[tuple[str, ...]] = ()
+    """Those that they expect where there are two classes; empty: the same."""
+
     padded: ClassVar[bool] = False
     """True where targets may be sequences of different lengths, whose padding counts in no loss and no metric."""
 
@@ -106,6 +112,11 @@ class Task:
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, in the order of their numbers; the numbers where they have none."""
         return self.spec.classes or tuple(map(str, range(self.spec.outputs)))
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """The metrics that its readers expect of such data, beside the loss."""
+        return self.usual_of_two if self.usual_of_two and len(self.classes) == 2 else self.usual
 
     @property
     def targets(self) -> str:

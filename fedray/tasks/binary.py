@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedray.core.errors import ConfigError, counted
 from fedray.data.spec import DataSpec
-from fedray.tasks.base import Answers, Ranking, Task, tasks
+from fedray.tasks.base import OF_YES_OR_NO, Answers, Ranking, Task, tasks
 
 
 class YesNo(Task):
@@ -55,7 +55,7 @@ class Binary(YesNo):
     tensor(0.6931)
     """
 
-    usual: ClassVar[tuple[str, ...]] = ("accuracy", "auroc", "f1", "sensitivity", "specificity")
+    usual: ClassVar[tuple[str, ...]] = OF_YES_OR_NO
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ from torch import Tensor
 from fedray.core.errors import ConfigError
 from fedray.core.losses import LossFn, cross_entropy
 from fedray.data.columns.checks import IGNORED
-from fedray.tasks.base import Answers, Ranking, Task, tasks
+from fedray.data.spec import DataSpec
+from fedray.tasks.base import OF_YES_OR_NO, Answers, Ranking, Task, tasks
 
 
 def margins(logits: Tensor) -> Tensor:
@@ -44,10 +45,13 @@ class Classification(Task):
     >>> task.confidence(logits)
     tensor([[0.7870],
             [0.5761]])
+    >>> [Classification().of(DataSpec((4,), classes)).expected for classes in (3, 2)]
+    [('accuracy',), ('accuracy', 'auroc', 'f1', 'sensitivity', 'specificity')]
     """
 
     kind: ClassVar[Literal["classes", "numbers"]] = "classes"
     usual: ClassVar[tuple[str, ...]] = ("accuracy",)
+    usual_of_two: ClassVar[tuple[str, ...]] = OF_YES_OR_NO
 
     @property
     def loss_fn(self) -> LossFn:

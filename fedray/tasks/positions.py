@@ -28,6 +28,8 @@ class Positions(Classification):
         ignore_index: the target of positions that do not count, at least 0; None: all do.
     """
 
+    usual_of_two: ClassVar[tuple[str, ...]] = ()
+
     ignore_index: int | None = None
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ def rarely(counts: Ints, classes: Sequence[str], *, metrics: bool = False, weigh
     Args:
         counts: the training examples of each class, int64 ``[K]``.
         classes: their names.
-        metrics: metrics were chosen.
+        metrics: metrics of single classes are measured.
         weights: examples are weighted by their class.
     """
     total, fewest = int(counts.sum()), int(counts.min()) if counts.size == 2 else 0

@@ -21,7 +21,7 @@ from fedray.core.errors import ConfigError
 from fedray.core.record import RoundRecord
 from fedray.metrics import F1, Metric
 from fedray.tracking import Console, RunInfo
-from tests.helpers import class_problem
+from tests.helpers import Problem, class_problem
 
 PROBLEM = class_problem((9, 14, 12, 20, 11), classes=2, test=40, holdout=0.4)
 CHOSEN: list[Any] = [
@@ -35,12 +35,12 @@ CHOSEN: list[Any] = [
 ARGS = {"rounds": 2, "batch_size": 4, "evaluate_clients_every": 1, "optimizer": {"name": "sgd", "lr": 0.3}}
 
 
-def trained(folder: Path, metrics: Any = CHOSEN, **options: Any) -> fedray.Result:
-    model = fedray.FederatedModel(PROBLEM.model_fn)
+def trained(folder: Path, metrics: Any = CHOSEN, problem: Problem = PROBLEM, **options: Any) -> fedray.Result:
+    model = fedray.FederatedModel(problem.model_fn)
     args = fedray.TrainArgs(**{**ARGS, **options})
     algorithm = fedray.Ditto(lam=0.5)
     place: dict[str, Any] = {"cluster": "inline", "run_dir": folder, "progress": False}
-    return fedray.train(model, PROBLEM.data, args, algorithm=algorithm, metrics=metrics, **place)
+    return fedray.train(model, problem.data, args, algorithm=algorithm, metrics=metrics, **place)
 
 
 def outputs(result: fedray.Result, x: Tensor) -> Tensor:
@@ -117,15 +117,32 @@ def test_the_record_on_disk_has_them(run: fedray.Result) -> None:
     assert "average: macro" in config
 
 
-def test_without_a_choice_the_record_is_as_it_was(run: fedray.Result, tmp_path: Path) -> None:
+def test_without_a_choice_two_classes_have_the_metrics_of_yes_or_no(run: fedray.Result, tmp_path: Path) -> None:
     plain = trained(tmp_path / "run", None)
-    assert [list(record.test) for record in plain.history] == [["loss", "accuracy"]] * 2
+    expected = ["loss", "accuracy", "auroc", "f1", "sensitivity", "specificity"]
+    assert [list(record.test) for record in plain.history] == [expected] * 2
+    test, found = PROBLEM.data.test, plain.history[-1].test
+    assert test is not None
+    x, y = test.slice(0, len(test))
+    said = outputs(plain, x).argmax(dim=1)
+    assert [found["specificity"], found["sensitivity"]] == pytest.approx(oracle.recall_score(y, said, average=None))
+    assert found["f1"] == pytest.approx(oracle.f1_score(y, said))
+    assert "support" in plain.clients().column_names
     for one, other in zip(run.history, plain.history, strict=True):
         assert one.model_sha256 == other.model_sha256
         for name in ("loss", "accuracy"):
             assert one.test[name] == other.test[name]
             assert one.clients_personal[name] == other.clients_personal[name]
     assert "metrics" not in (plain.run_dir / "config.yaml").read_text()
+    assert not plain.history[-1].tables
+
+
+def test_without_a_choice_three_classes_have_accuracy_alone(tmp_path: Path) -> None:
+    problem = class_problem((9, 14, 12), classes=3, test=40, holdout=0.4)
+    plain = trained(tmp_path / "run", None, problem)
+    assert [list(record.test) for record in plain.history] == [["loss", "accuracy"]] * 2
+    assert list(plain.history[-1].clients_test) == ["loss", "accuracy"]
+    assert "support" not in plain.clients().column_names
     assert not plain.history[-1].tables
 
 
