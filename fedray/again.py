@@ -32,6 +32,7 @@ def evaluate(
     round: int | Literal["best"] | None = None,
     metrics: Sequence[Metric | Function | Named] | None = None,
     device: str = "cpu",
+    threshold: float | None = None,
     **parts: Any,
 ) -> dict[str, float]:
     """Evaluate the model of a run on a test set, as the command ``fedray evaluate`` does.
@@ -57,6 +58,8 @@ def evaluate(
         round: of a checkpoint; ``"best"``: that of ``checkpoint.best``; None: the newest.
         metrics: to be measured beside the loss; default: those of the run, as far as its config names them.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
+        threshold: of two classes the probability of the second one above which it is the answer; default: that of the
+            run's task.
         parts: likewise ``algorithm``, ``transforms``, ``aggregator``, ``server``, ``attack`` and ``sampler``.
 
     Returns:
@@ -79,7 +82,8 @@ def evaluate(
     raw, content = load_layers(config_path(folder.path), [f"data.test={data}"] if elsewhere else [])
     if given:
         raw, content = {}, with_given(content, given)
-    return evaluate_run(Config.bind(folder.path.name, raw, content), folder, round, device, warn=data is None)
+    config = Config.bind(folder.path.name, raw, content)
+    return evaluate_run(config, folder, round, device, warn=data is None, threshold=threshold)
 
 
 def verify(

@@ -63,6 +63,16 @@ Round = Annotated[
 ]
 
 
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        help="Of two classes: the second is the answer above this probability; default: that of the task, 0.5.",
+        show_default=False,
+    ),
+]
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Every = Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two looks.")]
 

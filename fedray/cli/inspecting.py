@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedray.cli.common import AsJson, ConfigArgument, MadeBy, Overrides, Round, RunArgument, loaded_from
+from fedray.cli.common import AsJson, ConfigArgument, MadeBy, Overrides, Round, RunArgument, Threshold, loaded_from
 from fedray.config.layers import load_layers
 from fedray.core.errors import ConfigError
 from fedray.run.interrupt import held
@@ -35,6 +35,7 @@ def evaluate(
     overrides: Overrides = None,
     data: Annotated[str | None, typer.Option("--data", help="Another test set: short for data.test=PATH.")] = None,
     round: Round = None,
+    threshold: Threshold = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")] = "cpu",
     clients: Annotated[
         bool, typer.Option("--clients", help="Each client's models on its held-out rows, or own test set.")
@@ -81,7 +82,7 @@ def evaluate(
             tables.append(each_told(rows, name_of, standard_output().width))
             matrices.extend(matrices_told(rows, name_of))
 
-        record = evaluate_clients(loaded, folder, round, device, each)
+        record = evaluate_clients(loaded, folder, round, device, each, threshold=threshold)
         if as_json:
             typer.echo(json.dumps({**views_json(record), "clients": told}))
             return
@@ -104,7 +105,7 @@ def evaluate(
         return
     if as_json:
         round = checkpoint_of(folder, round).round
-    metrics = evaluate_run(loaded, folder, round, device)
+    metrics = evaluate_run(loaded, folder, round, device, threshold=threshold)
     if as_json:
         typer.echo(json.dumps({"round": round, "test": finite(metrics)}))
         return

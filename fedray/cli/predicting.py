@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedray.cli.common import MadeBy, Round
+from fedray.cli.common import MadeBy, Round, Threshold
 from fedray.core.errors import ConfigError
 from fedray.run.interrupt import held
 
@@ -35,6 +35,7 @@ def predict(
         str | None, typer.Option("--client", metavar="ID", help="By the personal model of this client.")
     ] = None,
     round: Round = None,
+    threshold: Threshold = None,
     csv: Annotated[
         list[str] | None,
         typer.Option(
@@ -76,7 +77,7 @@ def predict(
 
     if out is not None and out.exists() and not force:
         raise ConfigError(f"{out}: there already, and would be overwritten; choose another name, or say --force")
-    predictor = load(model, round=round, client=client, model=made_by, device=device)
+    predictor = load(model, round=round, client=client, model=made_by, device=device, threshold=threshold)
     if generate is not None:
         if csv:
             raise ConfigError("--csv: prompts are text, which has no dialect; leave it out")

@@ -146,7 +146,13 @@ def _fitting(saved: Checkpoint, layout: Layout, folder: RunFolder) -> Tensor:
 
 
 def evaluate_run(
-    config: Config, folder: RunFolder, round: Which, device: str = "cpu", *, warn: bool = True
+    config: Config,
+    folder: RunFolder,
+    round: Which,
+    device: str = "cpu",
+    *,
+    warn: bool = True,
+    threshold: float | None = None,
 ) -> dict[str, float]:
     """Evaluate a run's checkpoint on its config's test set, as the run itself does.
 
@@ -158,9 +164,11 @@ def evaluate_run(
         round: of the checkpoint; ``best``: by ``checkpoint.best``; ``None``: the newest good one.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
         warn: warn of training data, and of code, that are not those that the model was trained with.
+        threshold: of two classes that of the answers, in the place of the task's own.
 
     Raises:
-        ConfigError: no test set, no checkpoint, no such device, or a server without a whole model.
+        ConfigError: no test set, no checkpoint, no such device, a server without a whole model, or a threshold of a
+            task that has none.
     """
     place = device_named(device)
     saved = checkpoint_of(folder, round)
@@ -199,6 +207,7 @@ def evaluate_run(
     rows = rows_at_once(config.evaluate.batch_size, module, x)  # type: ignore[arg-type]
     about, _ = config.about(spec, tuple(test.slice(0, 2)[1].shape), lambda: output_shape(module, x, CPU))
     about = about.told((saved.state.get("meaning") or {}).get("task"))
+    about = about if threshold is None else about.at(threshold)
     loss, precision, seed = loss_on(config.loss_fn(about), place), config.local.precision, config.schema.seed
     with cuda_kernels(precision, config.local.deterministic) if place.type == "cuda" else nullcontext():
         return evaluate_model(

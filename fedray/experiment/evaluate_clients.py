@@ -47,7 +47,13 @@ def _forget(rows: list[ClientRows], name_of: NameOf) -> None:
 
 
 def evaluate_clients(
-    config: Config, folder: RunFolder, round: Which, device: str = "cpu", each: Each = _forget
+    config: Config,
+    folder: RunFolder,
+    round: Which,
+    device: str = "cpu",
+    each: Each = _forget,
+    *,
+    threshold: float | None = None,
 ) -> RoundRecord:
     """Evaluate the clients of a run as it stands at a checkpoint, with what they have kept, as the run itself does.
 
@@ -57,6 +63,7 @@ def evaluate_clients(
         round: of the checkpoint; ``best``: by ``checkpoint.best``; ``None``: the newest good one.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
         each: takes the numbers of each client; not called where the config has ``privacy``.
+        threshold: of two classes that of the answers, in the place of the task's own.
 
     Returns:
         A record with the sections of the views, and ``evaluated``.
@@ -71,7 +78,7 @@ def evaluate_clients(
             "--clients: the rows of silos lie at their nodes, where a run with evaluate.clients_every evaluates them; "
             "where all files can be read here, say cluster.name=inline"
         )
-    record = record_of(config, folder, saved, place, each=each)
+    record = record_of(config, folder, saved, place, each=each, threshold=threshold)
     if not record.evaluated.get("clients"):
         raise ConfigError("--clients: none of the clients could be evaluated; the warnings above say why")
     return record
@@ -85,6 +92,7 @@ def record_of(
     *,
     same_data: bool = True,
     each: Each = _forget,
+    threshold: float | None = None,
 ) -> RoundRecord:
     """Evaluate the clients of a config from a checkpoint, and return the record.
 
@@ -95,6 +103,7 @@ def record_of(
         place: the device.
         same_data: the training data are to be those of the run, or it is warned of it.
         each: takes the numbers of each client.
+        threshold: of two classes that of the answers; None: the task's own.
 
     Raises:
         ConfigError: the checkpoint is one of another model; what clients have kept is gone.
@@ -104,6 +113,8 @@ def record_of(
     encoding = saved.state.get("encoding") or folder.encoding()
     plan = asked.plan(encoding, folder.inputs(), saved.state.get("meaning"))
     plan = replace(plan, rounds=saved.round, budget=BudgetSection())
+    if threshold is not None:
+        plan = replace(plan, task=replace(plan.task, task=plan.task.about.at(threshold)))
     if same_data:
         warn_of_changes(saved.state, plan.task.data)
     warn_of_code(folder.path, saved.round, config.code())

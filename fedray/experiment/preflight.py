@@ -32,7 +32,7 @@ from fedray.metrics.confusion import Averaged
 from fedray.metrics.measures import Measures
 from fedray.models.prototype import Prototype
 from fedray.optim import OptimizerFn
-from fedray.tasks import Classification, Task, Unsupervised, outputs_of
+from fedray.tasks import OneOfClasses, Task, Unsupervised, outputs_of
 from fedray.tasks.positions import Positions
 
 
@@ -136,7 +136,7 @@ def check_classes(algorithm: Composition, task: Task) -> None:
     if not program.needs_classes:
         return
     many = isinstance(task, Positions)
-    if not isinstance(task, Classification) or (many and not program.of_positions):
+    if not isinstance(task, OneOfClasses) or (many and not program.of_positions):
         needs = "a class for each example, or position" if program.of_positions else "a class for each example"
         raise ConfigError(
             f"algorithm: {algorithm.name} needs {needs}, and an output for each class, as in task: classification, and "

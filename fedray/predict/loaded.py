@@ -26,6 +26,7 @@ def load(
     client: str | None = None,
     model: ModelFn | str | Mapping[str, Any] | None = None,
     device: str = "cpu",
+    threshold: float | None = None,
 ) -> Predictor:
     """Load the model of a run for predictions; nothing but its folder, or an export, is needed.
 
@@ -51,13 +52,21 @@ def load(
         model: makes the module, where the config does not say it, as that of a run from Python with a function of
             one's own; or the name of a model as a config has it.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
+        threshold: of two classes the probability of the second one above which it is predicted; default: that of the
+            run's task.
 
     Returns:
         The model, with ``predict``, ``predict_proba`` and ``classes_``.
 
     Raises:
-        ConfigError: no run or no checkpoint there, a model that cannot be built here, no such client.
+        ConfigError: no run or no checkpoint there, a model that cannot be built here, no such client, a threshold of a
+            task that has none.
     """
+    found = _loaded(path, round, client, model, device)
+    return found if threshold is None else found.at(threshold)
+
+
+def _loaded(path: str | Path, round: Which, client: str | None, model: Any, device: str) -> Predictor:
     if Path(path).is_file():
         from fedray.predict.exported import load_export
 

@@ -71,6 +71,14 @@ class Predictor:
         """The names of the classes, in the order of the columns of :meth:`predict_proba`; none for regression."""
         return np.array(self.task.classes if self.task.kind == "classes" else (), dtype=np.str_)
 
+    def at(self, threshold: float) -> Predictor:
+        """Return the same model with another threshold of two classes; what is predicted changes, no probability does.
+
+        Raises:
+            ConfigError: the model's task has none, or it is no probability.
+        """
+        return replace(self, task=self.task.at(threshold))
+
     def predict(self, rows: Any, csv: Mapping[str, Any] | None = None) -> Predictions:
         """Predict rows.
 

@@ -2,7 +2,7 @@
 
 from fedray.tasks.base import Answers, Ranking, Task, TaskLoss, tasks
 from fedray.tasks.binary import Binary, Multilabel
-from fedray.tasks.classification import Classification
+from fedray.tasks.classification import Classification, OneOfClasses
 from fedray.tasks.inferred import infer, inferred, task_of
 from fedray.tasks.outputs import logits_of, outputs_of
 from fedray.tasks.positions import CausalLM, Positions, Segmentation, TokenClassification
@@ -15,6 +15,7 @@ __all__ = [
     "CausalLM",
     "Classification",
     "Multilabel",
+    "OneOfClasses",
     "Positions",
     "Ranking",
     "Regression",

@@ -162,6 +162,17 @@ class Task:
         """True where each class is a question of its own, and not one of which a position has one."""
         return False
 
+    def at(self, threshold: float) -> Self:
+        """Return the task with another threshold: the probability of the second class above which it is the answer.
+
+        Raises:
+            ConfigError: it has none, as it is not of two classes; or it is no probability.
+        """
+        raise ConfigError(
+            f"threshold: it is the probability of the second of two classes (binary, or classification of two), and "
+            f"the task is {self.name}; leave it out"
+        )
+
     def answers(self, output: Tensor, target: Tensor) -> Answers:
         """Return the classes that an output gives, and the right ones."""
         raise NotImplementedError(f"{self.name} has no classes")

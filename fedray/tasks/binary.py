@@ -13,12 +13,18 @@ from torch import Tensor
 from fedray.core.errors import ConfigError, counted
 from fedray.data.spec import DataSpec
 from fedray.tasks.base import OF_YES_OR_NO, Answers, Ranking, Task, tasks
+from fedray.tasks.threshold import MIDDLE, check_threshold, in_words, log_odds, replaced
 
 
 class YesNo(Task):
-    """The base of tasks with a logit for each question, whose sign is the answer."""
+    """The base of tasks with a logit for each question, whose answer is yes above :attr:`least`."""
 
     kind: ClassVar[Literal["classes", "numbers"]] = "classes"
+
+    @property
+    def least(self) -> float:
+        """The logit above which an answer is yes."""
+        return 0.0
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean binary cross-entropy of the logits."""
@@ -31,13 +37,14 @@ class YesNo(Task):
         return losses.reshape(len(output), -1).mean(dim=1)
 
     def answers(self, output: Tensor, target: Tensor) -> Answers:
-        """Return 1 where a logit is above 0, and where a target is above one half, each ``[B, n]``."""
-        said, is_ = output.reshape(len(output), -1) > 0, target.reshape(len(target), -1) > 0.5
+        """Return 1 where the answer is yes, and where a target is above one half, each ``[B, n]``."""
+        said, is_ = output.reshape(len(output), -1) > self.least, target.reshape(len(target), -1) > 0.5
         return Answers(said.to(torch.int64), is_.to(torch.int64))
 
     def confidence(self, output: Tensor) -> Tensor:
         """Return the probabilities of the answers, ``[B, n]``."""
-        return torch.sigmoid(output.reshape(len(output), -1).abs())
+        logits = output.reshape(len(output), -1)
+        return torch.sigmoid(torch.where(logits > self.least, logits, -logits))
 
 
 @tasks.register("binary")
@@ -53,9 +60,29 @@ class Binary(YesNo):
     tensor([True, True])
     >>> task.loss(torch.zeros(2, 1), torch.tensor([0, 1]))
     tensor(0.6931)
+    >>> task.predicted(torch.tensor([[-0.5]])), task.at(0.3).predicted(torch.tensor([[-0.5]]))
+    (tensor([0]), tensor([1]))
+
+    Args:
+        threshold: the probability of yes above which that is the answer, in (0, 1): for metrics and predictions alike;
+            the training does not depend on it.
     """
 
+    threshold: float = MIDDLE
+
     usual: ClassVar[tuple[str, ...]] = OF_YES_OR_NO
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold)
+
+    def at(self, threshold: float) -> Self:
+        """Return the task with another threshold; ConfigError unless it is a probability."""
+        return replaced(self, threshold)
+
+    @property
+    def least(self) -> float:
+        """The logit above which an answer is yes."""
+        return log_odds(self.threshold)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -71,7 +98,7 @@ class Binary(YesNo):
         """
         shape = self.spec.target
         logits = f"{' x '.join(map(str, shape))} logits, each" if shape else "one logit,"
-        return f"{logits} {' or '.join(self.classes)} (binary)"
+        return f"{logits} {' or '.join(self.classes)} (binary){in_words(self.threshold, self.classes[1])}"
 
     def for_model(self, spec: DataSpec) -> DataSpec:
         """Return the examples as a named model sees them: with one output."""
@@ -90,8 +117,8 @@ class Binary(YesNo):
             raise ConfigError(f"task: binary has targets 0 and 1, and there are {self.spec.outputs} classes")
 
     def predicted(self, output: Tensor) -> Tensor:
-        """Return 1 where the logit is above 0, ``[B]``."""
-        return (output.reshape(len(output)) > 0).to(torch.int64)
+        """Return 1 where the answer is yes, ``[B]``."""
+        return (output.reshape(len(output)) > self.least).to(torch.int64)
 
     def probabilities(self, output: Tensor) -> Tensor:
         """Return the probabilities of no and yes, ``[B, 2]``."""

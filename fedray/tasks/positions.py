@@ -14,21 +14,19 @@ from fedray.core.errors import ConfigError
 from fedray.core.losses import LossFn
 from fedray.data.spec import DataSpec
 from fedray.tasks.base import Answers, PositionsLoss, Ranking, TaskLoss, tasks
-from fedray.tasks.classification import Classification
+from fedray.tasks.classification import OneOfClasses
 
 MOST_SAMPLES = 64
 """The most samples of an evaluation: they are for the eye."""
 
 
 @dataclass(frozen=True)
-class Positions(Classification):
+class Positions(OneOfClasses):
     """The base of tasks with a class for each position.
 
     Args:
         ignore_index: the target of positions that do not count, at least 0; None: all do.
     """
-
-    usual_of_two: ClassVar[tuple[str, ...]] = ()
 
     ignore_index: int | None = None
 

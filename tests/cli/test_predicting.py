@@ -50,6 +50,24 @@ def test_scores_of_new_patients(cli: Cli, small: Path, caplog: pytest.LogCapture
     cli("predict", "out", "new.csv", "--csv", "decima=,").refused("csv.decima")
 
 
+def test_a_threshold_is_said_for_predictions_and_evaluations(cli: Cli, small: Path) -> None:
+    for name, text in TABLES.items():
+        Path(f"{name}.csv").write_text(text)
+    data = "data={name: csv, train: [a.csv, b.csv], test: b.csv, target: ill, categorical: [sex], holdout: 0.4}"
+    assert cli("run", small, "run.dir=out", data, "model=logistic", "-q").status == 0
+    for threshold, said in (("0.0001", "yes"), ("0.9999", "no")):
+        lines = cli("predict", "out", "new.csv", "--threshold", threshold).out.splitlines()[1:]
+        assert [line.split(",")[1] for line in lines] == [f'"{said}"'] * 2
+        told = json.loads(cli("evaluate", "out", "--threshold", threshold, "--json").out)["test"]
+        assert (told["sensitivity"], told["specificity"]) == ((1.0, 0.0) if said == "yes" else (0.0, 1.0))
+        clients = json.loads(cli("evaluate", "out", "--clients", "--threshold", threshold, "--json").out)["clients"]
+        assert {one["sensitivity"] for one in clients} <= {1.0 if said == "yes" else 0.0, None}
+    cli("predict", "out", "new.csv", "--threshold", "2").refused("threshold=2.0: a probability above 0 and below 1")
+    numbers = data.replace("target: ill, categorical: [sex]", "target: age, ignore: [ill], categorical: [sex]")
+    assert cli("run", small, "run.dir=numbers", numbers, "model=logistic", "-q").status == 0
+    cli("predict", "numbers", "new.csv", "--threshold", "0.3").refused("the second of two classes, and there are 6")
+
+
 def test_classes_of_texts_and_what_a_model_says_after_them(cli: Cli, small: Path) -> None:
     rows = [
         {"id": place, "text": text, "mood": mood} for place, (text, mood) in enumerate([("oh", "sad"), ("ja", "glad")])
