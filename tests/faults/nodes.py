@@ -87,7 +87,7 @@ class Nodes:
                 yield
             finally:
                 ray.shutdown()
-        tempfile.tempdir = None
+                tempfile.tempdir = None
 
     def id(self, name: str) -> str:
         """Ray's, of a node."""
