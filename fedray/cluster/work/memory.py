@@ -13,6 +13,7 @@ import errno
 import mmap
 import os
 import tempfile
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -48,6 +49,33 @@ class Handle:
             os.close(file)
 
 
+class Descriptor:
+    """The descriptor of an open file, which is closed with the last reference to it if nobody does so before.
+
+    A file object would close it as well, with a ``ResourceWarning``: here an owner may be dropped by an exception.
+
+    Args:
+        number: the descriptor; it belongs to this object from here on.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._end = weakref.finalize(self, _close, number)
+
+    def fileno(self) -> int:
+        """Return its number; -1 once it is closed, as the system gives a number to another file then."""
+        return self._number if self._end.alive else -1
+
+    def close(self) -> None:
+        """Close it; a second call does nothing."""
+        self._end()
+
+
+def _close(number: int) -> None:
+    with contextlib.suppress(OSError):
+        os.close(number)
+
+
 class Buffer:
     """A shared buffer, owned by this process, zero at first.
 
@@ -59,18 +87,17 @@ class Buffer:
 
     def __init__(self, widths: Mapping[str, int], dtype: torch.dtype, pinned: bool = False) -> None:
         size = max(1, sum(widths.values()) * dtype.itemsize)
-        self._file = anonymous_file(size)[0]
-        self.handle = Handle(f"/proc/{os.getpid()}/fd/{self._file}", dtype, dict(widths))
-        self.tensors = mapped(self._file, dtype, widths)
+        self._file = Descriptor(anonymous_file(size)[0])
+        self.handle = Handle(f"/proc/{os.getpid()}/fd/{self._file.fileno()}", dtype, dict(widths))
+        self.tensors = mapped(self._file.fileno(), dtype, widths)
         self._pinned = pinned and pin(self.tensors)
 
     def close(self) -> None:
         """Give up ownership; mappings stay valid where they are."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-            if self._pinned:
-                unpin(self.tensors)
+        self._file.close()
+        if self._pinned:
+            unpin(self.tensors)
+            self._pinned = False
 
 
 def anonymous_file(size: int) -> tuple[int, str]:

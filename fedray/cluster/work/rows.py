@@ -6,7 +6,6 @@ process's memory grows with the cohort, the node's does.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedray.cluster.work.memory import anonymous_file
+from fedray.cluster.work.memory import Descriptor, anonymous_file
 from fedray.core.errors import RunFailed
 from fedray.core.messages import Floats, Ints
 
@@ -66,18 +65,16 @@ class RowFile:
     """
 
     def __init__(self, widths: Mapping[str, int]) -> None:
-        self._file = anonymous_file(1)[0]
-        self.handle = RowHandle(f"/proc/{os.getpid()}/fd/{self._file}", dict(widths))
+        self._file = Descriptor(anonymous_file(1)[0])
+        self.handle = RowHandle(f"/proc/{os.getpid()}/fd/{self._file.fileno()}", dict(widths))
 
     def shelf(self, held: Held) -> FileShelf:
         """Return rows that were written; they stay when this is closed."""
-        return FileShelf(os.dup(self._file), self.handle.widths, held)
+        return FileShelf(os.dup(self._file.fileno()), self.handle.widths, held)
 
     def close(self) -> None:
         """Give up ownership; the memory is free when no shelf is left."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._file.close()
 
 
 class RowWriter:
@@ -89,7 +86,7 @@ class RowWriter:
     """
 
     def __init__(self, file: int, widths: Mapping[str, int]) -> None:
-        self._file, self._widths = file, widths
+        self._file, self._widths = Descriptor(file), widths
         self.count = 0
 
     def rewind(self) -> None:
@@ -106,7 +103,7 @@ class RowWriter:
         left, place = rows.reshape(-1).view(np.uint8).data, self.count * _FLOAT * rows.shape[1]
         try:
             while left:
-                written = os.pwrite(self._file, left, place)
+                written = os.pwrite(self._file.fileno(), left, place)
                 left, place = left[written:], place + written
         except OSError as error:
             reason = f"no memory for the updates that an aggregator wants to see: {error.strerror}"
@@ -115,7 +112,7 @@ class RowWriter:
 
     def close(self) -> None:
         """Close it here."""
-        os.close(self._file)
+        self._file.close()
 
 
 class FileShelf:
@@ -128,7 +125,7 @@ class FileShelf:
     """
 
     def __init__(self, file: int, widths: Mapping[str, int], held: Held) -> None:
-        self._file, self._widths, self._held = file, dict(widths), held
+        self._file, self._widths, self._held = Descriptor(file), dict(widths), held
         starts = np.cumsum([0, *widths.values()]).tolist()
         self._starts = dict(zip(widths, starts[:-1], strict=True))
         self._length: int = starts[-1]
@@ -152,20 +149,18 @@ class FileShelf:
 
     def __reduce__(self) -> tuple[Callable[..., FileShelf], tuple[str, Mapping[str, int], Held]]:
         """Pickle the place of the file, which other processes of this node open."""
-        return _opened, (f"/proc/{os.getpid()}/fd/{self._file}", self._widths, self._held)
+        return _opened, (f"/proc/{os.getpid()}/fd/{self._file.fileno()}", self._widths, self._held)
 
     def _fill(self, into: memoryview, place: int) -> None:
         while into:
-            read = os.preadv(self._file, [into], place)
+            read = os.preadv(self._file.fileno(), [into], place)
             if not read:
                 raise EOFError("a row that was told of is not in its file")
             into, place = into[read:], place + read
 
     def close(self) -> None:
         """Let go of the file; a second call does nothing."""
-        file, self._file = self._file, -1
-        with contextlib.suppress(OSError):
-            os.close(file)
+        self._file.close()
 
 
 def _opened(path: str, widths: Mapping[str, int], held: Held) -> FileShelf:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import torch
 
-from fedray.cluster.work.memory import Buffer, Handle, mapped
+from fedray.cluster.work.memory import Buffer, Descriptor, Handle, mapped
 
 
 class TicketQueue:
@@ -26,9 +26,9 @@ class TicketQueue:
     """
 
     def __init__(self, handle: Handle, rank: int | None = None, queue: int = 0) -> None:
-        self._file = os.open(handle.path, os.O_RDWR)
+        self._file = Descriptor(os.open(handle.path, os.O_RDWR))
         # Numbers are read and written one by one, for each item: a call of numpy costs less than one of torch.
-        shared = mapped(self._file, torch.int64, handle.widths)
+        shared = mapped(self._file.fileno(), torch.int64, handle.widths)
         self._shared = {name: numbers.numpy() for name, numbers in shared.items()}
         self._rank, self._queue = rank, queue
 
@@ -80,4 +80,4 @@ class TicketQueue:
 
     def close(self) -> None:
         """Let go of the memory."""
-        os.close(self._file)
+        self._file.close()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fedray.cluster.work import memory
-from fedray.cluster.work.memory import Buffer, anonymous_file
+from fedray.cluster.work.memory import Buffer, Descriptor, anonymous_file
 from fedray.cluster.work.tickets import TicketQueue
 from fedray.core.errors import RunFailed
 from tests.cluster.work.forks import child, status
@@ -83,3 +83,22 @@ def test_a_buffer_is_seen_by_others_and_leaves_nothing(source: str) -> None:
     with pytest.raises(OSError, match="No such file"):
         buffer.handle.open()
     assert other["b"].tolist() == [7.0, 7.0]  # what is mapped stays
+
+
+def test_a_descriptor_is_closed_once_and_with_its_owner() -> None:
+    """The system gives its number to the next file that is opened, which a second call must not close."""
+    read, write = os.pipe()
+    one = Descriptor(read)
+    assert one.fileno() == read
+    one.close()
+    assert one.fileno() == -1
+    assert os.dup(write) == read
+    one.close()
+    os.fstat(read)
+    del one
+    os.fstat(read)
+    two = Descriptor(read)
+    del two
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(read)
+    os.close(write)

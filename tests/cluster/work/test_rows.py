@@ -56,7 +56,7 @@ def test_a_round_is_written_over_the_one_before() -> None:
         writer.append({"delta": torch.full((3, 2), value)})
     shelf = file.shelf(held(0, 3))
     assert set(shelf.read("delta", np.arange(3), 0, 2).ravel().tolist()) == {2.0}
-    assert os.fstat(shelf._file).st_size == 3 * 2 * 4
+    assert os.fstat(shelf._file.fileno()).st_size == 3 * 2 * 4
     for one in (shelf, writer, file):
         one.close()
 

@@ -106,14 +106,14 @@ def test_all_that_are_up_are_named_and_who_is_late_cannot_start(make: Make) -> N
 @pytest.mark.parametrize(
     ("fate", "kind", "words"),
     [
-        (at_birth(OSError("no such device")), CannotStart, "^no such device$"),
-        (ActorDiedError(), WorkerDied, "The actor died unexpectedly"),
+        (lambda: at_birth(OSError("no such device")), CannotStart, "^no such device$"),
+        (ActorDiedError, WorkerDied, "The actor died unexpectedly"),
     ],
 )
 def test_what_it_raised_while_it_was_made_it_would_raise_again_and_a_death_it_would_not(
-    fate: Exception, kind: type[Exception], words: str, make: Make
+    fate: Callable[[], Exception], kind: type[Exception], words: str, make: Make
 ) -> None:
-    spawner, _ = make(ready=[fate])
+    spawner, _ = make(ready=[fate()])
     spawner.start(worker_of(0))
     with pytest.raises(kind, match=words):
         spawner.connect(worker_of(0))

@@ -70,8 +70,8 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
         return made[-1]
 
     yield node
-    for one in made:
-        one.close()
+    while made:
+        made.pop().close()
 
 
 def blocks(one: Federation) -> list[Block]:
