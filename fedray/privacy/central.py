@@ -77,7 +77,7 @@ class Central(Transform):
     hides_empty: ClassVar[bool] = True
     bounds_all: ClassVar[bool] = True
 
-    @property
+    @cached_property
     def expected(self) -> float:
         """The number of clients that a cohort is expected to have, by which sums are divided."""
         return self.cohorts.expected
@@ -92,12 +92,12 @@ class Central(Transform):
         """The origin of the key of the noise."""
         return self.privacy.noise
 
-    @property
+    @cached_property
     def adaptive(self) -> bool:
         """True if the norm to clip to follows those of the updates."""
         return self.privacy.clip == "adaptive"
 
-    @property
+    @cached_property
     def sends(self) -> Mapping[str, int]:
         """The bits of an adaptive clip."""
         return {BELOW: len(self.groups)} if self.adaptive else {}
@@ -149,6 +149,16 @@ class Central(Transform):
         if self.correlation is None:
             return one
         return one * self.correlation.sensitivity(self.cohorts.turns) * self.correlation.deviation(round)
+
+    @cached_property
+    def _in_each(self) -> Cost | None:
+        """The cost of each round, where all cost the same."""
+        alike = not self.adaptive and self.correlation is None and self.cohorts.turns == 1
+        return self._cost(1, self._bound) if alike else None
+
+    def _cost(self, round: int, bound: float) -> Cost:
+        circumstances = Circumstances(self.expected, bound, self.deviation(round, bound), self._correlated)
+        return Cost(self.release(round), circumstances)
 
     @property
     def bit_noise(self) -> float:
@@ -218,18 +228,18 @@ class Central(Transform):
         parts, whole = update.parts, not self.privacy.per_layer
         columns = [[parts[name] if whole else parts[name][:, a:b] for name, a, b in group] for group in self.groups]
         bounded = [norms_above(group) for group in columns]
-        norms = [each for each, _ in bounded]
-        if not math.isfinite(sum(largest for _, largest in bounded)):
-            finite = np.isfinite(norms).all(axis=0)
-            norms = [np.where(finite, each, 0.0) for each in norms]
+        if not math.isfinite(sum(norms.largest for norms in bounded)):
+            finite = np.logical_and.reduce([np.isfinite(norms.each) for norms in bounded])
+            bounded = [norms.of_zeros_but(finite) for norms in bounded]
             for name in self.parts:
                 update.parts[name][torch.from_numpy(~finite)] = 0.0
-        for group, each, (_, largest), bound in zip(columns, norms, bounded, bounds, strict=True):
-            if not largest <= bound:
-                scale_rows_(group, each, bound)
+        for group, norms, bound in zip(columns, bounded, bounds, strict=True):
+            if not norms.largest <= bound:
+                scale_rows_(group, norms.each, bound)
         if self.adaptive:
-            below = np.where(np.stack(norms, axis=1) > bounds, np.float32(-0.5), np.float32(0.5))
-            update.parts[BELOW] = torch.from_numpy(below).to(update.parts[DELTA].device)
+            above = np.stack([norms.each for norms in bounded], axis=1) > bounds
+            below = torch.from_numpy(np.where(above, np.float32(-0.5), np.float32(0.5)))
+            update.parts[BELOW] = below.to(update.parts[DELTA].device)
 
     def on_aggregate(self, total: Aggregate, now: Now) -> Mapping[str, float]:
         """Turn means over those who came into noised ones over those expected; move the norm to clip to."""
@@ -238,8 +248,9 @@ class Central(Transform):
         share = total.count / self.expected
         names = [*self.parts, *self.sends]
         means: dict[str, Floats] = {n: total.parts[n].numpy(force=True) * np.float64(share) for n in names}
-        deviation = self.deviation(now.round, bound)
-        cost = Cost(self.release(now.round), Circumstances(self.expected, bound, deviation, self._correlated))
+        cost = self._in_each or self._cost(now.round, bound)
+        assert cost.circumstances is not None
+        deviation = cost.circumstances.noise_std
         normals = now.noise.of(means | history(self.correlation, now.noise), cost)
         drawn = standard(self.correlation, now.noise, {name: len(means[name]) for name in self.parts}, normals)
         told = {"not_private": 1.0} if self.noise == "seeded" else {}

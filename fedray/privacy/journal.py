@@ -43,6 +43,7 @@ class Journal(Generic[E]):
 
     def __init__(self, path: Path, id: str, entries: Iterable[E] = ()) -> None:
         self.path, self.id, self._entries = path, id, list[E]()
+        self._file = durable.Growing(path)
         for entry in entries:
             self.add(entry)
 
@@ -152,7 +153,7 @@ class Journal(Generic[E]):
             OSError: the disk is full, or fails: nothing must be made of them.
         """
         if new := list(entries):
-            durable.append(self.path, b"".join(_line(entry.to_json()) for entry in new))
+            self._file.append(b"".join(_line(entry.to_json()) for entry in new))
             for entry in new:
                 self.add(entry)
 

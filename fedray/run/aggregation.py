@@ -102,7 +102,8 @@ def move(plan: Plan, state: ServerState, total: Aggregate, record: RoundRecord, 
         RunFailed: a part tells of something that is no number.
     """
     layout, algorithm = plan.layout, plan.algorithm
-    total = replace(total, expected=plan.denominator)
+    denominator = plan.denominator
+    total = replace(total, expected=denominator)
 
     def hear(transform: Transform, *metrics: Mapping[str, float] | None) -> None:
         tell(record, name_of(transform), *metrics)
@@ -116,12 +117,12 @@ def move(plan: Plan, state: ServerState, total: Aggregate, record: RoundRecord, 
         carried = layout.among_buffers(plan.task.carried).to(change.device)
         state.statistics = torch.where(carried, state.statistics, state.vector[-len(change) :]) + change
         layout.round_integers(state.statistics)
-    if any(transform.hides_empty for transform in algorithm.transforms):
-        total = replace(total, count=plan.denominator, weight=plan.denominator)
+    hidden = any(transform.hides_empty for transform in algorithm.transforms)
+    count, weight = (denominator, denominator) if hidden else (total.count, total.weight)
     apart = [name for name in VECTOR if name != DELTA and name in total.parts]
     heard = {name: part for name, part in total.parts.items() if name not in apart}
     state.server.enter(record.round)
-    told = algorithm.program.step(state.server, replace(total, parts=heard))
+    told = algorithm.program.step(state.server, replace(total, parts=heard, count=count, weight=weight))
     if algorithm.program.uses_server and not state.server.moved and record.round == 1:
         words = "%s gave no update to s.move, so that the server optimizer %s is without effect; where that is meant, "
         _log.warning(words + "say uses_server = False", algorithm.name, name_of(algorithm.server))

@@ -346,7 +346,6 @@ class Rounds:
         self._beside.join()
         if COMPLETE not in record.phases:
             self._describe_evaluation(record, reports)
-            self._withhold(record)
             if self._plan.judge(self._state.watches, record):
                 self._saved_at = self._clock()
                 self._checkpoint(record)
@@ -370,6 +369,8 @@ class Rounds:
             self._state.sent.evaluated(found)
             if found and self._plan.privacy is None:
                 self._keep(record.round, found if of_round is None else [of_round, *found])
+        if tests or holdouts:
+            self._withhold(record)
         seconds = sum(r.seconds for r in tests) + sum(r.seconds for r in holdouts)
         record.workers = record.workers or self._executor.workers  # round 0 has no other work
         record.phases[COMPLETE] = seconds / max(1, self._executor.workers)

@@ -45,7 +45,8 @@ def taken(record: RoundRecord) -> dict[str, Any]:
     found["bytes"] = {name: value for name, value in record.bytes.items() if name != "network"}
     found["failures"], found["evaluated"] = record.failures, record.evaluated
     found["samples"] = record.samples
-    found["usage"] = {"failures": record.usage.pop("failures", {})}
+    if failures := record.usage.pop("failures", None):
+        found["usage"] = {"failures": failures}
     record.clients, record.examples, record.weight, record.failures, record.evaluated = {}, 0, None, [], {}
     record.samples = []
     record.train = {name: value for name, value in record.train.items() if name == "lr"}
@@ -54,8 +55,7 @@ def taken(record: RoundRecord) -> dict[str, Any]:
         found[section] = getattr(record, section)
         setattr(record, section, {})
         found[f"tables.{section}"] = record.tables.pop(section, {})
-    empty: tuple[Any, ...] = ({}, [], None, 0, {"failures": {}})
-    return {name: value for name, value in found.items() if value not in empty}
+    return {name: value for name, value in found.items() if value}
 
 
 def read_withheld(path: Path) -> dict[int, dict[str, Any]]:
@@ -99,7 +99,7 @@ class NotPrivate:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._begun = path, False
+        self._path, self._file, self._begun = path, durable.Growing(path), False
 
     def __call__(self, record: RoundRecord) -> None:
         """Move what is withheld of a record to the file."""
@@ -108,5 +108,14 @@ class NotPrivate:
         if not self._begun:
             durable.create(self._path, json.dumps({"note": NOTE}).encode() + b"\n", secret=True)
             self._begun = True
-        line = json.dumps({"round": record.round, **finite(found)}).encode() + b"\n"
-        durable.append(self._path, line, forced=False)
+        self._file.append(_line({"round": record.round, **found}), forced=False)
+
+
+_encoded = json.JSONEncoder(allow_nan=False).encode
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    try:
+        return _encoded(value).encode() + b"\n"
+    except ValueError:  # a number is none
+        return _encoded(finite(value)).encode() + b"\n"

@@ -11,7 +11,8 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -68,32 +69,50 @@ def replace(path: Path, content: Content, *, through: Path | None = None, secret
     sync(path.parent)
 
 
-def append(path: Path, line: bytes, *, forced: bool = True) -> None:
-    """Add a line to a file and force it to the disk; a crash may leave a part of it.
+class Growing:
+    """A file that lines are added to, made where there is none; it stays open between them, as a run adds one a round.
 
     Args:
-        path: the file, made where there is none.
-        line: the bytes to add.
-        forced: wait until they are on the disk; else a machine that stops may lose them, and a process that is killed
-            does not.
-
-    Raises:
-        OSError: the disk is full, or the file cannot be written; what was written of the line is taken off again.
+        path: the file.
     """
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    try:
-        before = os.fstat(file).st_size
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: int | None = None
+        self._close: Callable[[], object] | None = None
+
+    def append(self, line: bytes, *, forced: bool = True) -> None:
+        """Add a line and force it to the disk; a crash may leave a part of it.
+
+        Args:
+            line: the bytes to add.
+            forced: wait until they are on the disk; else a machine that stops may lose them, and a process that is
+                killed does not.
+
+        Raises:
+            OSError: the disk is full, or the file cannot be written; what was written of the line is taken off again.
+        """
+        file, before = self._opened()
         try:
             if os.write(file, line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
             if forced:
                 os.fsync(file)
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(file, before)
             raise
-    finally:
-        os.close(file)
+
+    def _opened(self) -> tuple[int, int]:
+        """Return the file, and its length."""
+        if self._file is not None and self._close is not None:
+            status = os.fstat(self._file)
+            if status.st_nlink:
+                return self._file, status.st_size
+            self._close()  # it was removed, or another one put in its place
+        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        self._close = weakref.finalize(self, os.close, self._file)
+        return self._file, os.fstat(self._file).st_size
 
 
 def create(path: Path, content: Content, *, secret: bool = False) -> bool:

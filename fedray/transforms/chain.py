@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 
@@ -20,6 +20,9 @@ from fedray.transforms.codec import Codec, Draws, encoded_bytes, travelled
 
 Hear = Callable[[Transform, Mapping[str, float] | None, Mapping[str, float]], None]
 """A receiver of what a transform returned and what it wrote into ``now.metrics``."""
+
+_Names = list[tuple[str, str]]
+"""Names of a transform's own, each with the one that it has in the run."""
 
 MakeNoise = Callable[[Transform, int], Noise]
 """(transform, its part number) to its noise of a round."""
@@ -175,9 +178,8 @@ class Chain:
             own = _own(position, heard)
             if taken := own.keys() & total.parts.keys():
                 raise RunFailed(f"{name_of(transform)} sends {min(taken)}, which the algorithm sends as well")
-            now = Now(seed, round, _own(position, kept), part=position + 1)
-            if transform.noise is not None and noise is not None:
-                now = replace(now, noise=noise(transform, position + 1))
+            own_noise = None if transform.noise is None or noise is None else noise(transform, position + 1)
+            now = Now(seed, round, _own(position, kept), part=position + 1, noise=own_noise)
             names = sorted(now.state)
             total.parts.update(own)
             hear(transform, transform.on_aggregate(total, now), now.metrics)
@@ -221,15 +223,33 @@ class Chain:
             ValueError: a transform does not send what it says that it sends.
         """
         state, sent = update.state, Parts()
-        for position, transform in enumerate(self.members):
-            update.state = {name: state[placed(position, name)] for name in transform.state}
-            update.received = _own(position, {name: down[name] for name in self.receives})
-            call_hook(transform.on_clients, update, f"{name_of(transform)}.on_clients(update)", _SEND)
-            state |= {placed(position, name): update.state[name] for name in transform.state}
+        for position, transform, kept, received, called in self._on_clients:
+            update.state = {name: state[place] for name, place in kept}
+            update.received = {name: down[place] for name, place in received}
+            call_hook(transform.on_clients, update, called, _SEND)
+            for name, place in kept:
+                state[place] = update.state[name]
             if not transform.in_ring:
                 sent |= _sent(position, transform, update)
         update.state, update.received = state, {}
         update.parts.update(sent)
+
+    @cached_property
+    def _on_clients(self) -> list[tuple[int, Transform, _Names, _Names, str]]:
+        """The client halves: place, transform, names of what it keeps and receives, and what it is called in errors.
+
+        They are looked up once: of a block of small models what is beside the updates counts.
+        """
+        return [
+            (
+                position,
+                transform,
+                [(name, placed(position, name)) for name in transform.state],
+                _own_names(position, self.receives),
+                f"{name_of(transform)}.on_clients(update)",
+            )
+            for position, transform in enumerate(self.members)
+        ]
 
     def on_the_way(self, update: BlockUpdate, seed: int, keys: Sequence[int]) -> None:
         """Let updates arrive as codecs leave them, and as server halves want them to be folded.
@@ -344,5 +364,10 @@ def _said(position: int, chain: Sequence[Transform]) -> str:
 
 def _own(position: int, parts: Parts) -> Parts:
     """Return the parts of a transform by its own names."""
+    return {own: parts[name] for own, name in _own_names(position, parts)} if parts else {}
+
+
+def _own_names(position: int, names: Iterable[str]) -> _Names:
+    """Return those of the run's names that are a transform's, each after its own name."""
     start = placed(position, "")
-    return {name.removeprefix(start): part for name, part in parts.items() if name.startswith(start)}
+    return [(name.removeprefix(start), name) for name in names if name.startswith(start)]

@@ -46,10 +46,10 @@ def test_what_is_appended_is_read_again_and_the_kind_stands_in_the_head(tmp_path
 def test_what_the_disk_does_not_take_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = Numbers.begin(tmp_path / "l")
 
-    def full(path: Path, content: bytes) -> None:
+    def full(self: durable.Growing, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(durable, "append", full)
+    monkeypatch.setattr(durable.Growing, "append", full)
     with pytest.raises(OSError, match="No space left"):
         numbers.append([Number(1)])
     assert [*numbers] == []

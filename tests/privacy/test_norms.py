@@ -48,8 +48,9 @@ def squared(row: Tensor) -> Fraction:
 @given(vectors)
 def test_a_bound_is_above_the_norm_and_close_to_it(case: tuple[int, int, list[float], str]) -> None:
     row = vector(case)
-    ((bound,), largest), true = norms_above([row]), squared(row)
-    assert largest == bound
+    found, true = norms_above([row]), squared(row)
+    (bound,) = found.each
+    assert found.largest == bound
     assert Fraction(float(bound)) ** 2 >= true * Fraction(1.00024) ** 2
     lost = row.shape[1] * Fraction(2) ** -125
     assert Fraction(float(bound)) ** 2 <= (true + lost) * Fraction(1.00074) ** 2
@@ -65,7 +66,7 @@ def test_nothing_is_longer_than_the_norm_that_it_is_clipped_to(
     if near and 1e-30 <= length <= 1e30:
         norm = length  # where a norm that is too small by anything would leave the row as it is
     before, parts = row.clone(), [row[:, :5], row[:, 5:]] if row.shape[1] > 5 else [row]
-    scale_rows_(parts, norms_above(parts)[0], norm)
+    scale_rows_(parts, norms_above(parts).each, norm)
     assert squared(row) <= Fraction(norm) ** 2
     if length <= norm / 1.00075:
         assert torch.equal(row, before) or norm < 1e-15, "a row that is short enough stays"
@@ -77,6 +78,9 @@ def test_nothing_is_longer_than_the_norm_that_it_is_clipped_to(
 def test_the_norm_of_what_is_no_number_is_none(bad: float) -> None:
     rows = torch.ones(3, 2 * PIECE)
     rows[1, 3] = bad
-    found, largest = norms_above([rows])
-    assert not math.isfinite(largest)
-    assert np.isfinite(found).tolist() == [True, False, True]
+    found = norms_above([rows])
+    assert not math.isfinite(found.largest)
+    assert np.isfinite(found.each).tolist() == [True, False, True]
+    kept = found.of_zeros_but(np.array([True, False, False]))
+    assert kept.largest == kept.each[0] == found.each[0]
+    assert (kept.each[1:] < 1e-15).all()

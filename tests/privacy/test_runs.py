@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import stat
 from pathlib import Path
@@ -11,14 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 import fedray
 from fedray.algorithms import MOON, Mime
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.experiment.status import read_status
+from fedray.predict.exported import export
 from fedray.privacy.ledger import Correlated, Ledger
 from fedray.rundir import checkpoint
+from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import LEDGER
 
 ROUNDS = 6
@@ -200,6 +204,28 @@ def test_what_the_noise_does_not_protect_is_in_a_file_of_its_own(seeded: Path) -
     assert not sent.keys() & {"by_client", "rounds", "bytes"}
     assert json.loads((seeded / "not_private.sent.json").read_text()).keys() > sent.keys()
     assert read_status(seeded, 0.0).sent == {"clients": 20}
+
+
+def test_no_tracker_and_no_export_has_it_or_a_key(tmp_path: Path) -> None:
+    folder, out = tmp_path / "run", tmp_path / "out"
+    out.mkdir()
+    train(folder, "secure", callbacks=[stops_at(3)], options={"tracking": ["tensorboard", "csv"]})
+    keys = [path.read_text() for path in folder.rglob(checkpoint.NOISE_KEY)]
+    assert keys
+    export(RunFolder(folder), out / "model.safetensors")
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    tags = {tag for names in events.Tags().values() if isinstance(names, list) for tag in names}
+    (head, *_) = (folder / "metrics.csv").read_text().splitlines()
+    assert {"train/lr", "train/privacy/noise_std"} <= tags
+    for name in [*tags, *head.split(",")]:
+        assert not re.search(r"train[/.]loss|clients|examples|weight|bytes[/.](up|down)|labels|failures", name), name
+    handed_on = [*out.iterdir(), folder / "metrics.csv", *folder.glob("events*")]
+    assert {path.name for path in out.iterdir()} == {"model.safetensors", "model.safetensors.json"}
+    for path in handed_on:
+        content = path.read_bytes()
+        assert b"hospital" not in content, path
+        assert all(key.encode() not in content and bytes.fromhex(key) not in content for key in keys), path
 
 
 class Sick(nn.Module):

@@ -101,6 +101,43 @@ def test_a_disk_that_is_full_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_lines_are_added_and_taken_off_again_where_the_disk_is_full(tmp_path: Path) -> None:
+    file = durable.Growing(tmp_path / "ledger")
+    file.append(b"one\n")
+    for call in ("write", "fsync"):
+        with pytest.MonkeyPatch.context() as patch:
+            Fault(patch, call, 0)
+            with pytest.raises(OSError, match="No space left"):
+                file.append(b"lost\n")
+    file.append(b"two\n", forced=False)
+    durable.Growing(tmp_path / "ledger").append(b"three\n")  # as of a run that goes on
+    assert (tmp_path / "ledger").read_bytes() == b"one\ntwo\nthree\n"
+
+
+@pytest.mark.parametrize("put", ["replaced", "removed"])
+def test_lines_are_added_to_the_file_that_stands_there(tmp_path: Path, put: str) -> None:
+    path = tmp_path / "ledger"
+    file = durable.Growing(path)
+    file.append(b"one\n")
+    if put == "replaced":
+        durable.replace(path, b"0\n")
+    else:
+        path.unlink()
+    file.append(b"two\n")
+    assert path.read_bytes() == (b"0\n" if put == "replaced" else b"") + b"two\n"
+
+
+def test_a_file_that_nobody_adds_to_any_more_is_closed(tmp_path: Path) -> None:
+    def opened() -> int:
+        return len([*Path("/proc/self/fd").iterdir()])
+
+    file, before = durable.Growing(tmp_path / "ledger"), opened()
+    file.append(b"one\n")
+    assert opened() == before + 1
+    del file
+    assert opened() == before
+
+
 def test_a_file_is_created_once(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     assert durable.create(path, b"one")
