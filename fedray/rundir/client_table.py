@@ -238,8 +238,10 @@ def _read(path: Path) -> pyarrow.Table | None:
     import pyarrow.parquet
 
     try:
-        # From the file itself: a reader of paths takes a folder named `round=3` for a column.
-        with path.open("rb") as file:
+        # From the file itself: a reader of paths takes a folder named `round=3` for a column.  From none of Python's: a
+        # thread of Arrow lets go of it a little later, and aborts a process that has come to its end meanwhile
+        # (apache/arrow#34314).
+        with pyarrow.OSFile(str(path)) as file:
             return pyarrow.parquet.read_table(file)
     except FileNotFoundError:  # deleted since it was listed: by a resume, or as no longer kept
         return None

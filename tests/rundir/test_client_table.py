@@ -60,6 +60,20 @@ def written(tmp_path: Path) -> Path:
     return run_dir
 
 
+def test_no_thread_of_arrow_is_given_a_file_of_python(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would abort a process that comes to its end just after it has read a part, as `fedray compare` does."""
+    sources: list[object] = []
+    original = pyarrow.parquet.read_table
+
+    def reads(source: object) -> pyarrow.Table:
+        sources.append(source)
+        return original(source)
+
+    monkeypatch.setattr(pyarrow.parquet, "read_table", reads)
+    assert newest_part(written) is not None
+    assert [type(source) for source in sources] == [pyarrow.OSFile]
+
+
 def test_counts_of_classes_are_a_column_that_is_no_number(tmp_path: Path) -> None:
     cells = [{"true": "no", "predicted": "yes", "count": 2}]
     rows = [trained(0), replace(seen(0.5, 0.25), cells={"confusion_matrix": [cells, None]})]
