@@ -92,7 +92,8 @@ KEYED = (
 """What has a table of its keys besides the summary: title, class, and a sentence."""
 OF_COMMANDS = (
     "Each explains itself with `--help`. Exit status: 0 done, 1 the run failed, 2 config or data is wrong, 75 stopped"
-    " on request and can go on, 130 stopped before the run began."
+    " on request and can go on, 130 stopped before the run began, 141 of what only prints, where nobody reads on. A run"
+    " goes on, and ends as it would have ended, where nobody reads its output."
 )
 """What the pages begin with."""
 

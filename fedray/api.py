@@ -35,6 +35,7 @@ from fedray.config.sections import (
 from fedray.core.errors import ConfigError, an
 from fedray.core.losses import LossFn
 from fedray.core.monitor import Mode
+from fedray.core.unread import lasting_output
 from fedray.core.waiting import waiting
 from fedray.data import ClientData
 from fedray.experiment.build import Config
@@ -321,9 +322,10 @@ def train(
     folder = RunFolder(Path(run_dir) if run_dir else default)
     if resume:
         folder.config()
-    with waiting(quiet=not progress):
-        experiment = Config.bind("python", {}, content).experiment(folder, resume=resume)
-    ended = run_in_sight(experiment, quiet=not progress, own_process=False)
+    with lasting_output():
+        with waiting(quiet=not progress):
+            experiment = Config.bind("python", {}, content).experiment(folder, resume=resume)
+        ended = run_in_sight(experiment, quiet=not progress, own_process=False)
     return result_of(experiment.run, ended, shown=progress)
 
 

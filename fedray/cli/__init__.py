@@ -1,7 +1,7 @@
 """The command line.
 
 Exit status: 0 done, 1 the run failed, 2 config or data is wrong, 75 stopped with a checkpoint, 130 interrupted before
-the run began.
+the run began, 141 of a command that only prints, when nobody reads on.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import sys
 
 from fedray.core.errors import ConfigError, RunFailed
+from fedray.core.unread import lasting_output
 from fedray.run.interrupt import INTERRUPTED, exit_at_once, held, starting
 
 
 def main() -> None:
     """Run the ``fedray`` command."""
     # First of all: a Ctrl-C that falls into an import can be dropped by Python, or leave half a module behind.
-    with starting(again=exit_at_once):
+    with starting(again=exit_at_once), lasting_output():
         try:
             with held():
                 from fedray.cli.app import app

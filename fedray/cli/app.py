@@ -26,6 +26,7 @@ from fedray.cli import (
     verifying,
     watching,
 )
+from fedray.core.unread import ending_unread
 from fedray.run.interrupt import exit_at_once, starting
 
 
@@ -63,6 +64,15 @@ class _Question(_Command):
             return super().invoke(ctx)
 
 
+class _Report(_Question):
+    """A command whose output is all that it leaves: it ends where nobody reads on, as after ``| head``."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Tell it."""
+        with ending_unread():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="fedray",
     cls=_Commands,
@@ -89,23 +99,23 @@ app.command(cls=_Question)(inspecting.evaluate)
 app.command(cls=_Question)(predicting.predict)
 app.command(cls=_Question)(inspecting.export)
 app.command(cls=_Question)(data.data)
-app.command(cls=_Question)(inspecting.plan)
-app.command("list", cls=_Question)(inspecting.list_parts)
-app.command("config", cls=_Question)(inspecting.show_config)
+app.command(cls=_Report)(inspecting.plan)
+app.command("list", cls=_Report)(inspecting.list_parts)
+app.command("config", cls=_Report)(inspecting.show_config)
 app.command(cls=_Command)(many.sweep)
 app.command(cls=_Command)(comparing.compare)
 app.command(cls=_Question)(reporting.report)
-app.command(cls=_Question)(runs.runs)
-app.command(cls=_Question)(watching.status)
-app.command(cls=_Question)(privacy.privacy)
+app.command(cls=_Report)(runs.runs)
+app.command(cls=_Report)(watching.status)
+app.command(cls=_Report)(privacy.privacy)
 app.command(cls=_Question)(auditing.audit)
 app.command(cls=_Question)(attacking.attack)
 app.command(cls=_Question)(verifying.verify)
-app.command(cls=_Question)(verifying.diff)
+app.command(cls=_Report)(verifying.diff)
 app.command(cls=_Question)(debugging.debug)
 app.command(cls=_Question)(ending.stop)
-app.command(cls=_Question)(ending.logs)
-app.command(cls=_Question)(watching.doctor)
+app.command(cls=_Report)(ending.logs)
+app.command(cls=_Report)(watching.doctor)
 app.command(cls=_Command)(jobs.submit)
 app.command(cls=_Command)(slurm.slurm)
 app.command(cls=_Command)(training.quickstart)

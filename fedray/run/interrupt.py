@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from fedray.core.errors import RunFailed
+from fedray.core.unread import say
 
 STOPPED = 75
 """Exit status of a run that was stopped and can go on (``EX_TEMPFAIL``)."""
@@ -219,7 +220,7 @@ def _obey(handlers: Mapping[signal.Signals, Any]) -> None:
 
 
 def _say(words: str) -> None:
-    os.write(2, f"fedray: {words}\n".encode())  # a handler may have interrupted whoever writes to sys.stderr
+    say(f"fedray: {words}\n".encode())  # a handler may have interrupted whoever writes to sys.stderr
 
 
 def _handlers() -> dict[signal.Signals, Any]:

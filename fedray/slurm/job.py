@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 
 from fedray.config.registry import bind
 from fedray.config.sections import SlurmSection
+from fedray.core import unread
 from fedray.core.errors import ConfigError, RunFailed, counted
 from fedray.rundir import durable, lock
 from fedray.rundir.names import CONFIG, LOCK, config_of
@@ -119,7 +120,7 @@ def _deaf_to_slurm() -> None:
 
 def say(text: str) -> None:
     """Write a line to the job's log; callable in a signal handler, which may have interrupted another one."""
-    os.write(2, f"{time.strftime('%H:%M:%S')} fedray: {text}\n".encode())
+    unread.say(f"{time.strftime('%H:%M:%S')} fedray: {text}\n".encode())
 
 
 def settle(arguments: Sequence[str], allocation: Allocation) -> Path:

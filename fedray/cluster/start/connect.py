@@ -21,6 +21,7 @@ from fedray.cluster.start.head import Head, await_ahead, joins, start, take
 from fedray.cluster.start.members import alive as members
 from fedray.cluster.start.token import ASKS, token_wanted
 from fedray.core.errors import ConfigError
+from fedray.core.unread import say
 from fedray.run.interrupt import held
 
 _PATIENCE = 5.0
@@ -141,7 +142,7 @@ def _complaints_held() -> Iterator[None]:
             os.dup2(kept, 2)
             os.close(kept)
             held.seek(0)
-            os.write(2, held.read())
+            say(held.read())
 
 
 @contextlib.contextmanager
