@@ -381,7 +381,7 @@ def test_the_files_of_the_page_on_algorithms_are_run_as_printed(
 ) -> None:
     """Each kind of part by ``module:name`` from the working directory."""
     monkeypatch.chdir(tmp_path)
-    assert len(write_own_files(tmp_path, monkeypatch)) == 7
+    assert len(write_own_files(tmp_path, monkeypatch)) == 8
     (config,) = (s.text for s in snippets("yaml") if s.page.name == "write-your-own.md" and "my_source" in s.text)
     chosen = yaml.safe_load(config) | {"algorithm": {"name": algorithm}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(chosen))
@@ -412,6 +412,24 @@ def test_functions_of_ones_own_are_run_as_printed(
         assert 0.5 < seen[-1]["certainty"]["mean"] < 1.0
     assert seen[0]["certainty"] == seen[1]["certainty"]
     assert seen[0]["sensitivity"]["mean"] > seen[1]["sensitivity"]["mean"], "from 0.2 on more are said to be ill"
+
+
+def test_a_function_holds_the_same_rows_out_in_runs_of_all_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_own_files(tmp_path, monkeypatch)
+    (section,) = (s.text for s in snippets("yaml") if s.page.name == "write-your-own.md" and "my_split" in s.text)
+    (tmp_path / "mine.yaml").write_text(f"model: {{name: logistic}}\nrounds: 1\n{section}")
+
+    def held(*words: str) -> list[list[float]]:
+        data = Config.load(tmp_path / "mine.yaml", words).plan().task.data
+        assert data.holdout_sizes.all()
+        client = np.zeros(1, dtype=np.int64)
+        rows: list[list[float]] = data.holdout(client)[0].reshape(-1, 3).tolist()
+        return rows
+
+    assert held("seed=1") == held("seed=2") != held("seed=1", "data.split_seed=2")
 
 
 def test_what_a_model_may_know_of_its_data_is_on_the_page() -> None:

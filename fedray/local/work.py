@@ -15,7 +15,7 @@ from fedray.core.errors import ConfigError
 from fedray.core.messages import Floats, Ints
 from fedray.core.rng import Stream
 from fedray.data import ClientData
-from fedray.data.columns.checks import id_keys
+from fedray.data.columns.ids import id_keys
 
 Mask = NDArray[np.bool_]
 

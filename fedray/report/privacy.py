@@ -31,9 +31,13 @@ def _ledger(one: Setting, label: str) -> Iterator[Block]:
     of = f"{label}: " if label else ""
     lines: list[list[Cell]] = []
     for round, questions in told["before"].items():
-        for asked in questions:
+        named = [(asked["question"], *asked["columns"]) for asked in questions]
+        for place, asked in enumerate(questions):
             columns = f" ({', '.join(asked['columns'])})" if asked["columns"] else ""
-            words = f"before round {round}: {_unquoted(asked['question'])}{columns}"
+            # As sums are, about zero, and then about the mean.
+            times, turn = named.count(named[place]), named[: place + 1].count(named[place])
+            which = f", {turn} of {times}" if times > 1 else ""
+            words = f"before round {round}: {_unquoted(asked['question'])}{columns}{which}"
             values = max(asked["values"]) if "values" in asked else None  # earlier versions did not count them
             lines.append([words, _unquoted(asked["answer"]), values, "an answer", max(asked["bytes"])])
     for variant in told["variants"]:

@@ -42,16 +42,17 @@ def test_the_ledger_says_what_has_left(tmp_path: Path) -> None:
     del before["values"]  # of an earlier version
     part = {"name": "delta", "in": "training", "numbers": 35, "dtype": "float32", "bytes": 140}
     by_client = {"client": ["<a>"], "variant": [0], "rounds": [3], "surveys": [0], "evaluations": [1], "bytes": [420]}
-    told = {"since": 1, "before": {"1": [asked, before]}, "variants": [{"bytes": 140, "parts": [part]}]}
+    told = {"since": 1, "before": {"1": [asked, before, asked]}, "variants": [{"bytes": 140, "parts": [part]}]}
     told |= {"by_client": by_client, "told": {"training": ["loss"], "evaluation": ["global.loss"]}}
     (folder / "sent.json").write_text(json.dumps(told))
     _, parts, clients = privacy_blocks(settings_of(read(folder)))
     assert isinstance(parts, Table)
-    assert parts.rows[:3] == [
-        ["before round 1: sums (age)", "sums of columns", 4, "an answer", 120],
+    assert parts.rows[:4] == [
+        ["before round 1: sums (age), 1 of 2", "sums of columns", 4, "an answer", 120],
         ["before round 1: outline", "sums of columns", None, "an answer", 120],
+        ["before round 1: sums (age), 2 of 2", "sums of columns", 4, "an answer", 120],
         ["delta", "each round, training", 35, "float32", 140],
     ]
-    assert [row[0] for row in parts.rows[3:]] == ["loss", "clients_test.loss"]
+    assert [row[0] for row in parts.rows[4:]] == ["loss", "clients_test.loss"]
     assert isinstance(clients, Table)
     assert [list(row) for row in clients.rows] == [["<a>", 3, 0, 1, 420]]

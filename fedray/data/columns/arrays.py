@@ -15,9 +15,7 @@ from fedray.data.columns.checks import (
     as_array,
     as_examples,
     check_fits,
-    check_ids,
     doubts,
-    id_keys,
     infer_spec,
     same_shapes,
     tensor,
@@ -27,6 +25,7 @@ from fedray.data.columns.checks import (
 )
 from fedray.data.columns.contiguous import ContiguousData
 from fedray.data.columns.holdout import NOTHING, Holdout
+from fedray.data.columns.ids import check_ids, id_keys
 from fedray.data.columns.inputs import InputColumns
 from fedray.data.columns.ragged import Ragged, level
 from fedray.data.columns.rows import Examples, make_examples

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Ints
-from fedray.data.columns.checks import check_ids, counting, id_keys
+from fedray.data.columns.checks import counting
+from fedray.data.columns.ids import check_ids, id_keys
 from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.names import Names
 from fedray.data.columns.rows import CPU, Examples, Rows
@@ -195,7 +196,7 @@ class ClientData(ABC):
         """
 
         def target_sums(client: int) -> Sums:
-            """Sum the targets of the training rows: their count, sum and sum of squares about a centre."""
+            """Sum the targets of the training rows about zero, then about the mean: count, sum and sum of squares."""
             return Sums.of(self.targets(client).cpu().double().reshape(-1, len(center)).numpy(), center)
 
         answers = [target_sums(client) for client in range(len(self))]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import keyword
 import math
-import re
-import unicodedata
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,8 +19,6 @@ from fedray.data.columns.inputs import InputColumns, Inputs, like, named, parts
 from fedray.data.columns.ragged import Ragged, alongside
 from fedray.data.columns.small import is_small
 from fedray.data.spec import Column, DataSpec
-
-ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 LABEL_LIMIT = 20
 """The most classes that whole numbers are taken for unasked: as indices below it, or as so many different values."""
@@ -318,42 +313,6 @@ def check_fits(x: Any, y: Any, spec: DataSpec, where: str) -> None:
         if (tokens := _vocabulary(x[column.name] if column.name else x)) > column.vocabulary:
             of = f" of {column.name}" if column.name else ""
             raise ConfigError(f"{where}: token {tokens - 1} is outside the vocabulary of {column.vocabulary}{of}")
-
-
-def check_ids(ids: Sequence[str] | NDArray[Any], count: int) -> NDArray[np.bytes_]:
-    """Return client ids as one array of bytes (no Python object per client); such an array is taken as it is.
-
-    Raises:
-        ConfigError: not ``count`` of them, an id that does not match ``[A-Za-z0-9._-]{1,64}``, or a duplicate.
-    """
-    if isinstance(ids, np.ndarray) and ids.dtype.kind == "S" and len(ids) == count:
-        return ids
-    names = [str(name) for name in ids]
-    if len(names) != count:
-        raise ConfigError(f"{len(names)} client ids were given for {count} clients")
-    for name in names:
-        if not ID_PATTERN.fullmatch(name):
-            raise ConfigError(
-                f"client id {name!r} is not allowed; use 1 to 64 of A-Z a-z 0-9 . _ -\n"
-                "where ids are names of files: rename them, or, for data.name=csv, give others in their order: "
-                f"`data.ids: [{re.sub('[^A-Za-z0-9._-]+', '_', _ascii(name))[:64]}, ...]`"
-            )
-    encoded = np.array(names, dtype=np.bytes_)
-    unique, counts = np.unique(encoded, return_counts=True)
-    if len(unique) != count:
-        twice = unique[int(np.argmax(counts > 1))].decode()
-        raise ConfigError(f"client id {twice!r} is used twice; every client needs an id of its own")
-    return encoded
-
-
-def _ascii(name: str) -> str:
-    return unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-
-
-def id_keys(ids: NDArray[np.bytes_]) -> NDArray[np.int64]:
-    """Return the keys of named clients for random draws, int64 in [0, 2**63): a hash of each name."""
-    hashes = (hashlib.blake2b(name, digest_size=8).digest() for name in ids)
-    return np.array([int.from_bytes(word, "little") >> 1 for word in hashes], dtype=np.int64)
 
 
 def tensors(x: Any) -> Inputs:

@@ -18,7 +18,6 @@ from fedray.data.columns.checks import (
     as_examples,
     check_fits,
     doubts,
-    id_keys,
     infer_spec,
     same_shapes,
     tensor,
@@ -26,6 +25,7 @@ from fedray.data.columns.checks import (
     widened,
 )
 from fedray.data.columns.holdout import held_sizes, training_first
+from fedray.data.columns.ids import id_keys
 from fedray.data.columns.inputs import InputColumns, Inputs, joined
 from fedray.data.columns.ragged import dense
 from fedray.data.columns.rows import CPU, Rows, decode, make_examples, reading

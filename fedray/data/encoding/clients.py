@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from fedray.core.errors import ConfigError
 from fedray.data.columns.arrays import Columns, by_client, held_out
-from fedray.data.columns.checks import check_ids, tensor
+from fedray.data.columns.checks import tensor
 from fedray.data.columns.holdout import Holdout
+from fedray.data.columns.ids import check_ids
 from fedray.data.columns.rows import Examples
 from fedray.data.encoding import questions
 from fedray.data.encoding.check import check_columns

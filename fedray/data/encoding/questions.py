@@ -89,7 +89,13 @@ def dialect(table: Table, columns: Sequence[str], dates: Sequence[str]) -> dict[
 
 
 def sums(table: Table, columns: Sequence[str], center: NDArray[np.float64], options: Options | None = None) -> Sums:
-    """Sum the training rows of numeric and ordinal columns about ``center`` ``[k]``: counts, sums, sums of squares.
+    """Sum training rows of numeric and ordinal columns about zero, then about the mean: counts, sums, sums of squares.
+
+    Args:
+        table: the table.
+        columns: the names of the columns.
+        center: zero, or the mean, ``[k]``.
+        options: the options for reading tables.
 
     Raises:
         ConfigError: a cell that is neither missing nor a number, or no level, with its line.
@@ -176,7 +182,7 @@ def class_counts(table: Table, encoding: Encoding) -> NDArray[np.int64]:
 
 
 def target_sums(table: Table, encoding: Encoding, center: NDArray[np.float64]) -> Sums:
-    """Sum the targets of the training rows: their count, sum and sum of squares about a centre.
+    """Sum the targets of the training rows about zero, then about the mean: their count, sum and sum of squares.
 
     Args:
         table: the table.

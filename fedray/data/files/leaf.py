@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from fedray.core.errors import ConfigError
 from fedray.core.stages import along
 from fedray.data.columns.arrays import Columns, by_client
-from fedray.data.columns.checks import ID_PATTERN, are_classes
+from fedray.data.columns.checks import are_classes
+from fedray.data.columns.ids import ID_PATTERN
 from fedray.data.files.own_tests import files_in
 from fedray.data.spec import DataSpec
 

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from fedray.core.errors import ConfigError, listed
 from fedray.data.columns.base import ClientData
-from fedray.data.columns.checks import check_ids, id_keys, tensor
+from fedray.data.columns.checks import tensor
 from fedray.data.columns.holdout import Holdout
+from fedray.data.columns.ids import check_ids, id_keys
 from fedray.data.columns.lazy import LazyData
 from fedray.data.columns.probe import MadeUp
 from fedray.data.columns.rows import Examples

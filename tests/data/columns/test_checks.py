@@ -1,4 +1,4 @@
-"""What is taken for inputs, targets and ids, and what is refused or doubted."""
+"""What is taken for inputs and targets, and what is refused or doubted."""
 
 from __future__ import annotations
 
@@ -54,9 +54,3 @@ def test_inputs_are_stored_as_numbers_bytes_or_tokens(kind: str, stored: str) ->
     kept = checks.as_inputs(values[:, ::-1])
     assert (kept.dtype, kept.flags.c_contiguous) == (np.dtype(stored), True)
     np.testing.assert_array_equal(kept, values[:, ::-1])
-
-
-def test_keys_of_names_are_the_same_for_ever() -> None:
-    """Which rows are held out hangs on them; the numbers were taken with coreutils: b2sum -l 64."""
-    assert checks.id_keys(np.array([b"hospital_a", b"b"])).tolist() == [6265721976996852099, 4226560797588928834]
-    assert [key >> 63 for key in checks.id_keys(np.array([b"x", b"y", b"z"])).tolist()] == [0, 0, 0]
