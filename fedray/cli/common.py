@@ -25,6 +25,7 @@ from fedray.slurm.requeue import belongs_to_job
 if TYPE_CHECKING:
     from fedray.experiment.build import Config
     from fedray.experiment.experiment import Experiment
+    from fedray.experiment.shell import Ended
     from fedray.rundir.folder import RunFolder
 
 FAILED, WRONG = 1, 2
@@ -130,8 +131,23 @@ def _name(run_dir: Path) -> str:
         return run_dir.name
 
 
-def train(experiment: Experiment, quiet: bool, alone: bool = True) -> None:
+def train(experiment: Experiment, quiet: bool) -> None:
     """Run an experiment in sight of the user; signals stop it with a checkpoint and exit status STOPPED.
+
+    Args:
+        experiment: the run and its place.
+        quiet: show nothing.
+    """
+    if in_sight(experiment, quiet).stopped:
+        folder = experiment.run.folder.path
+        # A Slurm job says itself what becomes of it.
+        if not belongs_to_job(folder, os.environ):
+            typer.echo(f"stopped; go on with: {to_go_on(folder)}", err=True)
+        raise typer.Exit(STOPPED)
+
+
+def in_sight(experiment: Experiment, quiet: bool, alone: bool = True) -> Ended:
+    """Run an experiment in sight of the user, and bring the table of its sweep up to date; signals stop it.
 
     Args:
         experiment: the run and its place.
@@ -140,16 +156,10 @@ def train(experiment: Experiment, quiet: bool, alone: bool = True) -> None:
     """
     from fedray.experiment.shell import run_in_sight
 
-    folder = experiment.run.folder.path
     try:
-        ended = run_in_sight(experiment, quiet=quiet, alone=alone)
+        return run_in_sight(experiment, quiet=quiet, alone=alone)
     finally:
-        _update_table(folder.resolve().parent)
-    if ended.stopped:
-        # A Slurm job says itself what becomes of it.
-        if not belongs_to_job(folder, os.environ):
-            typer.echo(f"stopped; go on with: {to_go_on(folder)}", err=True)
-        raise typer.Exit(STOPPED)
+        _update_table(experiment.run.folder.path.resolve().parent)
 
 
 def _update_table(folder: Path) -> None:

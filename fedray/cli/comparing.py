@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedray.cli.common import AsJson, ConfigArgument, Overrides, Quiet, check_joined, shown, split_list, train
+from fedray.cli.common import AsJson, ConfigArgument, Overrides, Quiet, check_joined, split_list
+from fedray.cli.several import several_runs
 from fedray.config.layers import load_layers
 from fedray.core.collector import collector_off
 from fedray.core.errors import ConfigError, listed
 from fedray.core.record import OWN, by_weight, finite
-from fedray.run.interrupt import NOT_BEGUN, exit_at_once, held, starting
+from fedray.run.interrupt import NOT_BEGUN, STOPPED, exit_at_once, held, starting
 from fedray.rundir.tree import folder_of
 
 if TYPE_CHECKING:
     from fedray.core.terminal import Grid
-    from fedray.sweep.compare import Line
+    from fedray.sweep.compare import Contender, Line
 
 _MOST_LINES = 40
 """Lines of a table of single clients; where all metrics have no room, the first ones are shown."""
@@ -47,8 +48,7 @@ def compare(
     twenty clients one by one.  Finished runs are not run again, stopped ones go on.
     """
     with held(), collector_off():
-        from fedray.core.terminal import show, standard_output
-        from fedray.sweep.compare import POOLED, check, contenders, lines
+        from fedray.sweep.compare import check, contenders, lines
         from fedray.tracking.base import hints_of_all
 
     with starting(NOT_BEGUN, again=exit_at_once):
@@ -57,25 +57,55 @@ def compare(
         check_joined("--algorithms", names, overrides or ())
         wanted = contenders(config.stem, load_layers(config, overrides or ()), names, place)
         check(wanted)
-        notes: dict[str, str] = {}
-        for number, one in enumerate(wanted):
-            if one.done:
-                continue
-            if not (quiet or as_json):
-                typer.echo(f"run {number + 1} of {len(wanted)}: {one.words}")
+        notes, stopped = _train(wanted, place, quiet or as_json)
+    found = [line for one in wanted for line in lines(one, notes.get(one.algorithm, ""))]
+    if as_json:
+        typer.echo(json.dumps([finite(line.to_json()) for line in found]))
+    else:
+        _show(found, [f"run folders: {place}", *hints_of_all(wanted[0].config.tracking, place)])
+    if stopped:
+        raise typer.Exit(STOPPED)
+
+
+def _train(wanted: Sequence[Contender], place: Path, quiet: bool) -> tuple[dict[str, str], bool]:
+    """Train what is not finished.
+
+    Returns:
+        By the names of algorithms, why there is nothing to compare of a run, and True if one was stopped.
+    """
+    with held():
+        from fedray.sweep.compare import POOLED
+
+    notes, stopped = dict[str, str](), False
+    todo = [(number, one) for number, one in enumerate(wanted, start=1) if not one.done]
+    if not todo:
+        return notes, stopped
+    with several_runs(place, quiet, lambda: (sum(one.done for one in wanted), len(wanted))) as runs:
+        for number, one in todo:
+            runs.go_on()
+            if not quiet:
+                typer.echo(f"run {number} of {len(wanted)}: {one.words}")
             try:
-                with shown(quiet or as_json):
-                    experiment = one.experiment()
+                ended = runs.do(one.experiment)
             except ConfigError as error:
                 if one.algorithm != POOLED:
                     raise
                 notes[one.algorithm] = str(error).splitlines()[0]  # rows that cannot leave their silos
                 continue
-            train(experiment, quiet or as_json, alone=False)
-    found = [line for one in wanted for line in lines(one, notes.get(one.algorithm, ""))]
-    if as_json:
-        typer.echo(json.dumps([finite(line.to_json()) for line in found]))
-        return
+            if not ended:
+                notes[one.algorithm], stopped = "stopped; the same command goes on", True
+    return notes, stopped
+
+
+def _show(found: Sequence[Line], last: Sequence[str]) -> None:
+    """Show a comparison.
+
+    Args:
+        found: the lines of it.
+        last: the words at the end.
+    """
+    from fedray.core.terminal import show, standard_output
+
     whole, left = table(found, standard_output().width)
     show(whole)
     for line in found:
@@ -85,7 +115,7 @@ def compare(
         typer.echo(words)
     if (each := by_client(found)) is not None:
         show(each)
-    for words in (f"run folders: {place}", *hints_of_all(wanted[0].config.tracking, place)):
+    for words in last:
         typer.echo(words)
 
 

@@ -14,7 +14,6 @@ from fedray.rundir.names import CONFIG
 
 if TYPE_CHECKING:
     from fedray.cluster.jobs.client import Jobs
-    from fedray.sweep import Sweep
 
 INTERRUPTED = 130
 
@@ -32,7 +31,8 @@ Address = Annotated[
 def stop(run: RunOrJob, address: Address = "") -> None:
     """Stop a run with a checkpoint, and wait until it is saved; here, in a Slurm job, or as a Ray job.
 
-    A Slurm job that has not begun is cancelled.  Of a sweep's folder all runs are stopped, and no further one begins.
+    A Slurm job that has not begun is cancelled.  Of the folder of a sweep or a comparison all runs are stopped, and no
+    further one begins; of a run in it, this one, and the others go on.
     Exit status: 0 all is saved, 1 it ended otherwise, 2 nothing runs.  Ctrl-C ends the waiting, not the stopping.
     """
     if jobs := _jobs(run, address):
@@ -42,15 +42,10 @@ def stop(run: RunOrJob, address: Address = "") -> None:
         raise typer.Exit(stop_job(jobs, run, lambda text: typer.echo(text, nl=False)))
     with held():
         from fedray.experiment.stop import stop as stop_run
+        from fedray.sweep.stop import stop_several
 
     try:
-        sweep = None if (Path(run) / CONFIG).exists() else _sweep_of(Path(run))
-        if sweep is None:
-            ended = stop_run(Path(run), typer.echo)
-        else:
-            from fedray.sweep.stop import stop_sweep
-
-            ended = stop_sweep(sweep, typer.echo)
+        ended = (stop_run if _is_run(Path(run)) else stop_several)(Path(run), typer.echo)
     except KeyboardInterrupt:
         typer.echo(f"{run} goes on stopping", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -59,11 +54,12 @@ def stop(run: RunOrJob, address: Address = "") -> None:
         raise typer.Exit(FAILED)
 
 
-def _sweep_of(folder: Path) -> Sweep | None:
+def _is_run(folder: Path) -> bool:
+    """Return whether a folder is to be taken for that of one run: it is, or is none of several."""
     with held():
-        from fedray.sweep import Sweep
+        from fedray.sweep.stop import holds_several
 
-    return Sweep.at(folder)
+    return (folder / CONFIG).exists() or not holds_several(folder)
 
 
 def logs(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,6 +12,7 @@ import typer
 
 from fedray.cli.arrays import options_of, submit_stage
 from fedray.cli.common import FAILED, Quiet, check_joined, shown, split_list, train
+from fedray.cli.several import AllStopped, Runs, several_runs
 from fedray.cli.slurm import SlurmOptions, with_slurm_options
 from fedray.core.collector import collector_off
 from fedray.core.errors import ConfigError, RunFailed, counted, listed
@@ -19,6 +21,7 @@ from fedray.run.interrupt import NOT_BEGUN, STOPPED, exit_at_once, held, startin
 if TYPE_CHECKING:
     from fedray.sweep import Cell, Row, Search, Sweep
     from fedray.sweep.stages import Stage
+    from fedray.sweep.together import Left
 
 Axes = Annotated[
     list[str] | None,
@@ -77,6 +80,7 @@ def sweep(
     check_joined("--rungs", split_list(rungs), axes or ())
     with held(), collector_off():
         from fedray.sweep import Search, Sweep
+        from fedray.sweep.together import Left
 
     batch = at_once or 1 if sampler == "tpe" else 1
     search = Search(trials, sampler, by, mode, _rounds(rungs), factor, draw_seed, batch)
@@ -94,15 +98,21 @@ def sweep(
         if cell is not None:
             _run_one(wanted, cell, quiet)
             return
-        wanted, failed = (wanted, {}) if only_table else _run_all(wanted, quiet, at_once or 1)
+        wanted, left = (wanted, Left({}, [])) if only_table else _run_all(wanted, quiet, at_once or 1)
     _report(wanted, quiet)
     if not (quiet or only_table):
         _hint(wanted)
-    for name, error in failed.items():
+    for name, error in left.failed.items():
         typer.echo(f"fedray: {name}: {error}", err=True)
-    if failed:
-        typer.echo(f"fedray: {len(failed)} of {len(wanted.cells)} runs failed; sweep again once mended", err=True)
+    if left.stopped:
+        typer.echo(f"stopped: {listed(left.stopped)}; the same command goes on", err=True)
+        if wanted.search.rungs or wanted.search.sampler == "tpe":
+            typer.echo("what goes on, or is drawn next, is chosen once all have come as far", err=True)
+    if left.failed:
+        typer.echo(f"fedray: {len(left.failed)} of {len(wanted.cells)} runs failed; sweep again once mended", err=True)
         raise typer.Exit(FAILED)
+    if left.stopped:
+        raise typer.Exit(STOPPED)
 
 
 def _begun_before(
@@ -143,30 +153,41 @@ def _rounds(text: str) -> tuple[int, ...]:
         raise ConfigError(f"--rungs {text}: rounds are needed, as in --rungs 5,15") from None
 
 
-def _run_all(wanted: Sweep, quiet: bool, at_once: int) -> tuple[Sweep, dict[str, str]]:
-    """Run what is not finished, stage by stage; a run that fails does not keep the others from running.
+def _run_all(wanted: Sweep, quiet: bool, at_once: int) -> tuple[Sweep, Left]:
+    """Run what is not finished, stage by stage; a run that fails, or is stopped, keeps no other of its stage back.
 
     Returns:
-        The sweep with all settings that were drawn, and why runs failed, by the names of their cells.
+        The sweep with all settings that were drawn, and the runs that did not come to their end.
     """
     with held():
         from fedray.sweep.stages import next_stage
+        from fedray.sweep.together import Left
 
     with shown(quiet):
         wanted.check(wanted.cells)
     wanted = _begun(wanted)
     failed: dict[str, str] = {}
-    while True:
-        stage = next_stage(wanted, failed)
-        if stage is None:
-            more = _begun(wanted)
-            if more is wanted:
-                return wanted, failed
-            wanted = more
-        elif at_once > 1:
-            failed |= _together(stage, at_once, quiet)
-        else:
-            failed |= _one_after_the_other(stage, quiet)
+
+    there = wanted
+
+    def count() -> tuple[int, int]:
+        return sum(map(there.done, there.cells)), len(there.cells)
+
+    with several_runs(wanted.folder, quiet, count) as runs:
+        while True:
+            stage = next_stage(wanted, failed)
+            if stage is None:
+                more = _begun(wanted)
+                if more is wanted:
+                    return wanted, Left(failed, [])
+                wanted = more
+                continue
+            there = stage.sweep
+            left = _together(stage, at_once, quiet, runs) if at_once > 1 else _one_after_the_other(stage, quiet, runs)
+            failed |= left.failed
+            if left.stopped:
+                # What comes next depends on how far these come: who goes on with them gets what an unstopped one gets.
+                return wanted, Left(failed, left.stopped)
 
 
 def _begun(wanted: Sweep) -> Sweep:
@@ -189,28 +210,24 @@ def _begun(wanted: Sweep) -> Sweep:
     return wanted
 
 
-def _one_after_the_other(stage: Stage, quiet: bool) -> dict[str, str]:
-    wanted, failed = stage.sweep, {}
-    for begun, cell in enumerate(stage.cells):
+def _one_after_the_other(stage: Stage, quiet: bool, runs: Runs) -> Left:
+    with held():
+        from fedray.sweep.together import Left
+
+    wanted, left = stage.sweep, Left({}, [])
+    for cell in stage.cells:
+        runs.go_on()
         if not quiet:
             typer.echo(f"run {cell.number + 1} of {len(wanted.cells)}: {cell.name}{_to_rung(wanted)}")
         try:
-            with shown(quiet):
-                experiment = wanted.experiment(cell)
-            train(experiment, quiet, alone=False)
+            if not runs.do(partial(wanted.experiment, cell)):
+                left.stopped.append(cell.name)
         except (ConfigError, RunFailed) as error:
-            failed[cell.name] = str(error)
-        except KeyboardInterrupt:
-            # Between two runs, or before this one has begun.
-            done = sum(map(wanted.done, wanted.cells))
-            if not begun and not done:
-                raise
-            typer.echo(f"stopped after {done} of {len(wanted.cells)} runs; the same command goes on", err=True)
-            raise typer.Exit(STOPPED) from None
-    return failed
+            left.failed[cell.name] = str(error)
+    return left
 
 
-def _together(stage: Stage, at_once: int, quiet: bool) -> dict[str, str]:
+def _together(stage: Stage, at_once: int, quiet: bool, runs: Runs) -> Left:
     with held():
         from fedray.sweep.together import Stopped, run_together
 
@@ -221,11 +238,9 @@ def _together(stage: Stage, at_once: int, quiet: bool) -> dict[str, str]:
             typer.echo(f"run {cell.number + 1} of {len(wanted.cells)}: {cell.name}{_to_rung(wanted)}: {word}")
 
     try:
-        return {one.cell.name: one.words for one in run_together(wanted, stage.cells, at_once, tell)}
+        return run_together(wanted, stage.cells, at_once, tell, lambda: runs.asked)
     except Stopped:
-        done = sum(map(wanted.done, wanted.cells))
-        typer.echo(f"stopped after {done} of {len(wanted.cells)} runs; the same command goes on", err=True)
-        raise typer.Exit(STOPPED) from None
+        raise AllStopped from None
 
 
 def _to_rung(wanted: Sweep) -> str:

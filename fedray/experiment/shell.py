@@ -10,9 +10,10 @@ from fedray.core.notebooks import in_notebook
 from fedray.core.record import RoundRecord
 from fedray.core.stages import listening
 from fedray.experiment.experiment import Experiment
+from fedray.experiment.stop import was_asked
 from fedray.run.ending import Stop, gone_on_after
 from fedray.run.failure_policy import lies_with_a_client
-from fedray.run.interrupt import StopSignals, exit_at_once
+from fedray.run.interrupt import StoppedEarly, StopSignals, exit_at_once
 from fedray.rundir.names import to_go_on, to_look_at
 from fedray.tracking.console import Console
 from fedray.tracking.notebook import Notebook
@@ -25,12 +26,14 @@ class Ended:
     Args:
         history: the records of the rounds that were run here, in order.
         stopped: a signal stopped it, with a checkpoint saved.
+        by_name: the signal was that of `fedray stop` with its own folder.
         by_callback: a callback ended it before its last round.
     """
 
     history: list[RoundRecord]
     stopped: bool
     by_callback: bool = False
+    by_name: bool = False
 
 
 def run_in_sight(
@@ -56,7 +59,7 @@ def run_in_sight(
         ConfigError: a mistake that was found as the run started.
     """
     run, told = experiment.run, experiment.callbacks
-    stops, ended_by = list[Stop](), list[str]()
+    stops, ended_by, by_name = list[Stop](), list[str](), list[bool]()
     # Who goes on with a run that a callback had ended knows better than the callback.
     gone_on = gone_on_after(run.folder.summary()) if run.resume else 0
     hints = run.hints() if alone else []
@@ -69,21 +72,30 @@ def run_in_sight(
     history: list[RoundRecord] = []
 
     def armed(stop: Stop) -> None:
+        def stopped() -> None:
+            by_name.append(was_asked(run.folder.path))
+            stop()
+
         stops.append(stop)
-        signals.arm(stop)
+        signals.arm(stopped)
 
     console.start(run.info())
     try:
         with signals, listening(console.stage):
-            for record in experiment.records(armed):
-                if run.resume and not history:
-                    told.resume(run.folder.path, record.round)
-                history.append(record)
-                console.round(record)
-                reason = told.tell(record)
-                if reason and gone_on < record.round < run.plan.rounds:
-                    ended_by.append(reason)
-                    stops[0](reason)
+            try:
+                for record in experiment.records(armed):
+                    if run.resume and not history:
+                        told.resume(run.folder.path, record.round)
+                    history.append(record)
+                    console.round(record)
+                    reason = told.tell(record)
+                    if reason and gone_on < record.round < run.plan.rounds:
+                        ended_by.append(reason)
+                        stops[0](reason)
+            except StoppedEarly:
+                if alone or not any(by_name):
+                    raise
+                return Ended([], stopped=True, by_name=True)
         # Not by the signals: one that comes late finds a run that is finished all the same.
         summary = run.folder.summary()
         if summary["status"] != "stopped":
@@ -98,4 +110,4 @@ def run_in_sight(
         raise type(error)(f"{error}{look}\nlog: {run.folder.log}") from error
     finally:
         console.close()
-    return Ended(history, summary["status"] == "stopped", bool(ended_by))
+    return Ended(history, summary["status"] == "stopped", bool(ended_by), any(by_name))

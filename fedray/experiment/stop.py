@@ -107,15 +107,28 @@ def _ask_process(run_dir: Path, driver: Owner) -> str:
     return f"asked process {driver.launcher} to stop with a checkpoint"
 
 
+def was_asked(run_dir: Path) -> bool:
+    """Return whether :func:`stop` has asked the process that drives the run now to end."""
+    try:
+        driver = owner_of(run_dir)
+    except ConfigError:  # what is damaged names nobody
+        return False
+    return driver is not None and _named(run_dir) == driver.token
+
+
+def _named(run_dir: Path) -> object:
+    """Return what names the driver that was asked to stop; None: none was."""
+    try:
+        return json.loads((run_dir / STOP).read_text())
+    except (OSError, ValueError):
+        return None
+
+
 def _first_time(run_dir: Path, token: str) -> bool:
     """Note that this driver was asked; False if it had been."""
-    path = run_dir / STOP
-    try:
-        if json.loads(path.read_text()) == token:
-            return False
-    except (OSError, ValueError):
-        pass
-    durable.replace(path, json.dumps(token).encode())
+    if _named(run_dir) == token:
+        return False
+    durable.replace(run_dir / STOP, json.dumps(token).encode())
     return True
 
 

@@ -1,65 +1,106 @@
-"""The stop of a sweep that runs on Slurm: of the job that would submit more, and of all runs with a checkpoint."""
+"""The stop of several runs by their folder: of the process or the Slurm job that would begin more, and of each run."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from fedray.core.errors import ConfigError, counted
 from fedray.experiment.status import slurm_job
 from fedray.experiment.stop import Stopped, stop
 from fedray.rundir.lock import owner_of
+from fedray.rundir.names import CONFIG
+from fedray.rundir.several import Several, at_work
 from fedray.slurm.commands import ask
 from fedray.slurm.stages import Waiting
 from fedray.sweep.folder import Sweep
 
 _TOGETHER = 16
+_PERIOD = 0.5
 
 
-def stop_sweep(
-    sweep: Sweep,
+def holds_several(folder: Path) -> bool:
+    """Return whether a folder is that of a sweep, or a process does several runs in it now.
+
+    Raises:
+        ConfigError: the file of a sweep cannot be read.
+    """
+    return Sweep.at(folder) is not None or bool(at_work(folder))
+
+
+def stop_several(
+    folder: Path,
     tell: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> Stopped:
-    """Stop what runs and waits of a sweep, and wait until it has ended.
+    """Stop what runs and waits in a folder of several runs, and wait until it has ended.
 
     Args:
-        sweep: the sweep.
+        folder: of all the run folders.
         tell: is given what was done, each line with the run that it is about.
         clock: seconds, rising.
         pause: waits for so many seconds.
 
     Raises:
-        ConfigError: nothing of it runs or waits.
+        ConfigError: nothing there runs or waits.
     """
-    waiting = Waiting.read(sweep.folder)
+    waiting = Waiting.read(folder)
     cancelled = waiting is not None and waiting.state().goes_on
     if waiting is not None and cancelled:
         ask("scancel", str(waiting.job))
         tell(f"job {waiting.job}, which would have submitted the next stage: cancelled")
-    folders = [sweep.run_folder(cell).path for cell in sweep.cells]
-    going = [folder for folder in folders if folder.exists() and _goes_on(folder)]
-    if not going and not cancelled:
-        raise ConfigError(f"nothing runs in {sweep.folder}")
+    beginners = at_work(folder)
+    for one in beginners:
+        tell(_asked(one))
+    here = [one for one in beginners if one.owner.alive() is True]
+    ended: dict[Path, Future[Stopped]] = {}
 
-    def one(folder: Path) -> Stopped:
+    def end(run: Path) -> Stopped:
         try:
-            return stop(folder, lambda words: tell(f"{folder.name}: {words}"), clock, pause)
+            return stop(run, lambda words: tell(f"{run.name}: {words}"), clock, pause)
         except ConfigError as error:  # it has ended meanwhile, or cannot be reached
-            return Stopped(str(error), not _goes_on(folder))
+            return Stopped(str(error), not _goes_on(run))
 
+    goes_on = _goes_on
     with ThreadPoolExecutor(_TOGETHER) as pool:
-        ended = dict(zip(going, pool.map(one, going), strict=True))
-    for folder, end in ended.items():
-        tell(f"{folder.name}: {end.text}")
-    go_on = f"go on with: fedray sweep {sweep.folder}{'' if waiting is None else ' --slurm'}"
-    return Stopped(f"stopped {counted(len(going), 'run')}; {go_on}", all(end.saved for end in ended.values()))
+        while True:
+            # Looked at before the runs: who has ended by now has begun no other one.
+            over = all(one.ended for one in here)
+            every = [path.parent for path in sorted(folder.glob(f"*/{CONFIG}"))]
+            # All before the first is stopped: one task of an array may take others with it.
+            going = [run for run in every if run not in ended and goes_on(run)]
+            ended |= {run: pool.submit(end, run) for run in going}
+            if over:
+                break
+            goes_on = _driven_here  # what is new is theirs, and Slurm is asked once
+            pause(_PERIOD)
+    if not (ended or cancelled or beginners):
+        raise ConfigError(f"nothing runs in {folder}")
+    for run, future in ended.items():
+        tell(f"{run.name}: {future.result().text}")
+    command = f"fedray sweep {folder}{'' if waiting is None else ' --slurm'}"
+    go_on = f"go on with: {command}" if Sweep.at(folder) is not None else "the same command goes on"
+    saved = len(here) == len(beginners) and all(future.result().saved for future in ended.values())
+    return Stopped(f"stopped {counted(len(ended), 'run')}; {go_on}", saved)
+
+
+def _asked(one: Several) -> str:
+    """Ask a process to begin no further run, and say so."""
+    first = one.ask()
+    if one.owner.alive() is None:
+        return f"{one.owner.words()} begins no further run; {one.owner.distance()}: stop what it runs now there"
+    again = f"process {one.owner.pid} was asked to begin no further run before; waiting for it"
+    return f"process {one.owner.pid} begins no further run" if first else again
 
 
 def _goes_on(folder: Path) -> bool:
-    driver = owner_of(folder)
     job = slurm_job(folder)
-    return (job is not None and job.goes_on) or (driver is not None and driver.alive() is True)
+    return (job is not None and job.goes_on) or _driven_here(folder)
+
+
+def _driven_here(folder: Path) -> bool:
+    driver = owner_of(folder)
+    return driver is not None and driver.alive() is True

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from fedray.core.cpus import usable_cpus
 from fedray.core.errors import ConfigError
+from fedray.experiment.stop import was_asked
+from fedray.run.interrupt import STOPPED
 from fedray.rundir.lock import check_free
 from fedray.sweep.folder import Sweep, paused_after
 from fedray.sweep.grid import Cell
@@ -23,24 +25,30 @@ _OUTPUT = "sweep-output.txt"
 
 
 @dataclass(frozen=True)
-class Failed:
-    """A run that failed.
+class Left:
+    """The runs that did not come to their end, in the order of the cells.
 
     Args:
-        cell: its cell.
-        words: the reason, its process's last words.
+        failed: the names of the cells whose runs failed, each with the reason, its process's last words.
+        stopped: the names of those that were stopped alone, with a checkpoint.
     """
 
-    cell: Cell
-    words: str
+    failed: dict[str, str]
+    stopped: list[str]
 
 
 class Stopped(Exception):
-    """A signal has stopped the runs, each with a checkpoint."""
+    """The end of all runs by a request, each with a checkpoint."""
 
 
-def run_together(sweep: Sweep, cells: Sequence[Cell], at_once: int, tell: Callable[[Cell, str], None]) -> list[Failed]:
-    """Run cells, so many at once, and return those that failed, in the order of the cells.
+def run_together(
+    sweep: Sweep,
+    cells: Sequence[Cell],
+    at_once: int,
+    tell: Callable[[Cell, str], None],
+    asked: Callable[[], bool] = lambda: False,
+) -> Left:
+    """Run cells, so many at once, and return those that did not come to their end.
 
     A run whose config leaves the number of its workers open has its share of the CPUs: what it computes is the same for
     any number.
@@ -50,18 +58,19 @@ def run_together(sweep: Sweep, cells: Sequence[Cell], at_once: int, tell: Callab
         cells: those to be run.
         at_once: processes.
         tell: is called with each cell that begins, or ends, and a word.
+        asked: returns True once no further run is to begin; whoever asks stops those that are under way.
 
     Raises:
-        Stopped: after a signal; every run has saved its checkpoint.
+        Stopped: after a signal, or as ``asked`` says; every run has saved its checkpoint.
         ConfigError: a run folder cannot be written.
     """
     own = {cell.name: _with_room(sweep, cell, min(at_once, len(cells))) for cell in cells}
     on_ray = any(sweep.place(cell).name == "ray" for cell in cells)
-    waiting, failed = list(cells), {}
+    waiting, ended = list(cells), dict[str, int]()
     going: dict[str, tuple[Cell, subprocess.Popen[bytes]]] = {}
-    with _ray(sweep, cells[0]) if on_ray else _nothing() as environment, _stopping(going) as stopped:
-        while going or (waiting and not stopped):
-            while waiting and len(going) < at_once and not stopped:
+    with _ray(sweep, cells[0]) if on_ray else _nothing() as environment, _stopping(sweep, going) as heard:
+        while going or (waiting and not (heard or asked())):
+            while waiting and len(going) < at_once and not (heard or asked()):
                 cell = waiting.pop(0)
                 check_free(sweep.run_folder(cell).path)
                 own[cell.name].claim(cell)
@@ -71,13 +80,21 @@ def run_together(sweep: Sweep, cells: Sequence[Cell], at_once: int, tell: Callab
                 if (status := process.poll()) is None:
                     continue
                 del going[name]
-                if status and not stopped:
-                    failed[name] = Failed(cell, _last_words(sweep.run_folder(cell).path, status))
-                tell(cell, "failed" if name in failed else "stopped" if status else _words(sweep, cell))
+                # What a signal has ended has not failed, whatever its status.
+                ended[name] = STOPPED if status and heard else status
+                tell(cell, {0: _words(sweep, cell), STOPPED: "stopped"}.get(ended[name], "failed"))
             time.sleep(_PAUSE)
-    if stopped:
+    if heard or ((waiting or STOPPED in ended.values()) and asked()):
         raise Stopped
-    return [failed[cell.name] for cell in cells if cell.name in failed]
+    status_of = {cell: ended[cell.name] for cell in cells}
+    return Left(
+        {
+            cell.name: _last_words(sweep.run_folder(cell).path, status)
+            for cell, status in status_of.items()
+            if status not in (0, STOPPED)
+        },
+        [cell.name for cell, status in status_of.items() if status == STOPPED],
+    )
 
 
 def _words(sweep: Sweep, cell: Cell) -> str:
@@ -135,13 +152,15 @@ def _ray(sweep: Sweep, cell: Cell) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def _stopping(going: dict[str, tuple[Cell, subprocess.Popen[bytes]]]) -> Iterator[list[int]]:
+def _stopping(sweep: Sweep, going: dict[str, tuple[Cell, subprocess.Popen[bytes]]]) -> Iterator[list[int]]:
     """Hand the first signal on to the runs, which save a checkpoint; a second one ends them at once."""
     heard: list[int] = []
 
     def handle(number: int, _: object) -> None:
         heard.append(number)
-        for _, process in list(going.values()):
+        for cell, process in list(going.values()):
+            if len(heard) == 1 and was_asked(sweep.run_folder(cell).path):
+                continue  # it has had its first signal by `fedray stop`
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM if len(heard) == 1 else signal.SIGKILL)
 
