@@ -122,7 +122,7 @@ def test_a_stopped_cell_goes_on_where_it_was(
         patch.setattr("fedray.tracking.console.Console.round", interrupt)
         outcome = cli("sweep", small, "seed=1,2,3")
     assert outcome.status == 75
-    assert "go on with" in outcome.err
+    assert "the same command goes on" in outcome.err
     assert begun == ["seed=1", "seed=2"]
     assert json.loads(Path("sweeps/small/seed=2/summary.json").read_text())["status"] == "stopped"
     assert cli("sweep", small, "seed=1,2,3", "-q").status == 0
