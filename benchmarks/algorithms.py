@@ -1,4 +1,4 @@
-"""What parts of a run cost beside FedAvg: rounds of ``tiny`` in this process, taken in turn, in processor time.
+"""The cost of parts of a run beside FedAvg: rounds of ``tiny`` in this process, taken in turn, in processor time.
 
     python -m benchmarks.algorithms --turns 30
     python -m benchmarks.algorithms --of privacy --turns 60

@@ -1,4 +1,4 @@
-"""What is measured and what it should be: speed next to the bare loop, memory, and the time to the first round."""
+"""The cases and their targets: speed next to the bare loop, memory, and the time to the first round."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure.
+    """The length of a measurement.
 
     Args:
         repeats: pairs of runs of each workload.
@@ -96,7 +96,7 @@ class Speed:
 
     @property
     def _sides(self) -> list[tuple[str, str]]:
-        """Which side runs which workload, one after the other."""
+        """The sides and their workloads, one after the other."""
         between = [("engine", self.against)] if self.against else []
         return [("bare", self.workload), *between, ("engine", self.workload)]
 

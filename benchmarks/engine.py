@@ -49,14 +49,14 @@ _CLIENT = {
 
 
 def place(device: str, inline: bool) -> fedray.Cluster:
-    """Where to train: two workers of one thread, or one worker and the driver on a GPU; or all in this process."""
+    """Return the place: two workers of one thread, or one worker and the driver on a GPU; or all in this process."""
     if inline:
         return fedray.Cluster("inline", gpus=1.0 if device == "cuda" else 0.0)
     return fedray.Cluster(workers=1, gpus=0.5, driver_gpus=0.5) if device == "cuda" else fedray.Cluster(workers=2)
 
 
 def joining(workload: Workload, cluster: fedray.Cluster) -> int:
-    """How many rounds that is; none for a single worker, which the first round waits for."""
+    """Return the number of those rounds; none for a single worker, which the first round waits for."""
     if cluster.name == "inline" or cluster.workers == 1:
         return 0
     return math.ceil(JOINING / (_ROUND + workload.cohort * _CLIENT[workload.name]))

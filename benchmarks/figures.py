@@ -47,7 +47,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a figure should be.
+    """The goal of a figure.
 
     Args:
         bound: the last value that is good.
@@ -60,7 +60,7 @@ class Goal:
     at_least: bool = False
 
     def met(self, value: float) -> bool:
-        """Whether ``value`` is good."""
+        """Return whether ``value`` is good."""
         return value >= self.bound if self.at_least else value <= self.bound
 
     def __str__(self) -> str:
@@ -109,7 +109,7 @@ class Figure:
 
     @property
     def verdict(self) -> Literal["ok", "missed", "failed"]:
-        """Whether the goal is met; ``failed`` if it was not measured."""
+        """The verdict: the goal is met or missed; ``failed`` if it was not measured."""
         judged = self.ratio if self.goal.of == "ratio" else self.spread("fedray")
         if self.error is not None or judged is None:
             return "failed"

@@ -1,4 +1,4 @@
-"""What algorithms cost at least beside FedAvg: loops over stacks of ``tiny`` by hand, without engine, store or server.
+"""The least that algorithms cost beside FedAvg: loops over stacks of ``tiny`` by hand, without engine, store or server.
 
     python -m benchmarks.floors --turns 30
 

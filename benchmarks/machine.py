@@ -1,4 +1,4 @@
-"""Where and with what a measurement was made, and whether anything else ran there."""
+"""The machine and the versions of a measurement, and what else ran there."""
 
 from __future__ import annotations
 

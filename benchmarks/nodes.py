@@ -1,4 +1,4 @@
-"""What nodes cost: rounds on 1, 2 and 4 Ray nodes of one machine, and a model of many nodes from the measured terms.
+"""The cost of nodes: rounds on 1, 2 and 4 Ray nodes of one machine, and a model of many nodes from the measured terms.
 
     python -m benchmarks.nodes              # about a quarter of an hour on two idle cores
     python -m benchmarks.nodes --quick      # does it work

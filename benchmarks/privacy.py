@@ -1,4 +1,4 @@
-"""What privacy costs a model of digits: accuracy at epsilon 1, 3, 8 and without: ``make reference-privacy``.
+"""The cost of privacy to a model of digits: accuracy at epsilon 1, 3, 8 and without: ``make reference-privacy``.
 
 The digits that fedray comes with, resampled to 1,000 clients, with central differential privacy for each of them.
 """
@@ -37,7 +37,7 @@ PICTURE = "privacy-accuracy"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a row of the table is trained.
+    """The training of a row of the table.
 
     Args:
         rate: each client's probability of being in a round.

@@ -157,7 +157,7 @@ def measurement(command: list[str], watch: Watch | None = None, period: float = 
 
 
 def program(words: str) -> str:
-    """What a title says a process is.
+    """Return the kind of a process by its title.
 
     >>> [program(words) for words in ("ray::DriverActor.run", "python3 -u -m benchmarks.bare wide", "/bin/raylet -a")]
     ['ray::DriverActor', 'benchmarks.bare', 'raylet']

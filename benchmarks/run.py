@@ -87,7 +87,7 @@ def _measure(case: Case, effort: Effort, console: Console) -> tuple[list[Figure]
 
 
 def title(where: dict[str, str]) -> str:
-    """What was measured, in a few words."""
+    """Return the machine in a few words."""
     return ", ".join([*filter(None, [where.get("gpu")]), where["cpu"], f"{where['cores']} cores"])
 
 
@@ -102,7 +102,7 @@ def warning(shares: dict[str, float]) -> str | None:
 
 
 def summary(figures: Sequence[Figure]) -> str:
-    """Which targets are met and which are not, in one line."""
+    """Return the targets that are met and those that are not, in one line."""
     by_verdict = {
         verdict: [figure.name for figure in figures if figure.verdict == verdict]
         for verdict in ("ok", "missed", "failed")

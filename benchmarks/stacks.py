@@ -45,7 +45,7 @@ from fedray.run.blocks import cut
 from fedray.run.worker import Job, Worker
 
 BOUND = 1.10
-"""How much longer ``auto`` may take than the better of the two."""
+"""The time that ``auto`` may take, as a multiple of the better of the two."""
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,7 @@ class Measured:
 
     @property
     def loss(self) -> float:
-        """How much longer the choice takes than the better one."""
+        """The time of the choice, as a multiple of the better one."""
         return max(1.0, 1.0 / self.ratio if self.auto == "alone" else self.ratio)
 
 

@@ -26,7 +26,7 @@ Data = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Workload:
-    """What to train on what.
+    """A model and the data to train it on.
 
     Args:
         name: as given on the command line.

@@ -58,7 +58,7 @@ BAR, ESCAPED = r"(?<!\\)[|]", r"\\|"
 """A bar would end a cell."""
 
 ABSENT = {"server": "the algorithm's own", "attack": "nobody attacks"}
-"""What is said of parts that are None by default, where it is not the data that decide."""
+"""The words for parts that are None by default, where it is not the data that decide."""
 
 OF_ALGORITHMS = (
     "Each is chosen by `algorithm: {name: ...}` or as a class of `fedray`, runs in stacks of clients, and combines "
@@ -89,13 +89,13 @@ KEYED = (
     ("`driver` of the status", Driver, "The process that drives the rounds, or did so last."),
     ("`slurm` of the status", SlurmJob, "The job that drives them."),
 )
-"""What has a table of its keys besides the summary: title, class, and a sentence."""
+"""The sections with a table of their keys besides the summary: title, class, and a sentence."""
 OF_COMMANDS = (
     "Each explains itself with `--help`. Exit status: 0 done, 1 the run failed, 2 config or data is wrong, 75 stopped"
     " on request and can go on, 130 stopped before the run began, 141 of what only prints, where nobody reads on. A run"
     " goes on, and ends as it would have ended, where nobody reads its output."
 )
-"""What the pages begin with."""
+"""The first lines of the pages."""
 
 
 def main() -> None:

@@ -458,6 +458,17 @@ def test_functions_are_verbs_and_all_else_is_nouns() -> None:
     assert misworded(ROOT / "fedray") == []
 
 
+def test_no_docstring_elsewhere_is_headless() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line} {text.splitlines()[0]}"
+        for folder in ("benchmarks", "docs", "launch")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for line, _, text in docstrings(path)
+        if re.match(HEADLESS, text, flags=re.IGNORECASE)
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize(
     ("text", "right"),
     [

@@ -39,7 +39,7 @@ ROUNDS = {"tiny": 5, "cnn": 3, "blaze": 3, "noop": 5}
 """The workloads, and how many rounds of each are timed; one before them warms up."""
 
 TOLERANCE = 1e-3
-"""How far from the bare loop's a peer's parameters may end, as a share of the way: float32, added in another order."""
+"""The largest distance of a peer's parameters from the bare loop's, by the way: float32, added in another order."""
 
 BARE, FEDRAY = "bare loop", "fedray"
 
@@ -49,7 +49,7 @@ Found = dict[str, dict[str, "Side"]]
 
 @dataclass(frozen=True)
 class Side:
-    """What was seen of one side on one workload.
+    """The measurements of one side on one workload.
 
     Args:
         seconds: of each timed round.

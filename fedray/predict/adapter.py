@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 from fedray.core.errors import ConfigError
@@ -14,6 +13,7 @@ from fedray.experiment.evaluate import Which, checkpoint_of
 from fedray.models.huggingface import Hosted, HuggingFace
 from fedray.models.lora import changes_base, merge_residuals
 from fedray.predict.kept import Rest, meaning_of, trained
+from fedray.rundir import durable
 from fedray.rundir.folder import RunFolder
 
 PEFT, WHOLE = "peft", "huggingface"
@@ -97,23 +97,9 @@ def _like_the_base(made: Path, base: Path) -> None:
 
 def _written(out: Path, write: Callable[[Path], Any]) -> list[Path]:
     """Write a folder, which is there as a whole or not at all, and return its files."""
-    made = Path(mkdtemp(prefix=f".{out.name}.", dir=_parent(out)))
     try:
-        write(made)
-        if out.exists():
-            shutil.rmtree(out)
-        made.rename(out)
-        out.chmod(0o755)
+        with durable.folder(out, over=True) as made:
+            write(made)
     except OSError as error:
         raise ConfigError(f"{out}: cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     return sorted(out.iterdir())
-
-
-def _parent(out: Path) -> Path:
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{out.parent}: cannot be made: {error.strerror or error}") from None
-    return out.parent

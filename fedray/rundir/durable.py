@@ -138,17 +138,34 @@ def create(path: Path, content: Content, *, secret: bool = False) -> bool:
 
 
 @contextlib.contextmanager
-def folder(path: Path) -> Iterator[Path]:
+def folder(path: Path, *, over: bool = False) -> Iterator[Path]:
     """Yield a folder of a temporary name to be filled; at the end of the context ``path`` is that folder, whole.
 
+    Args:
+        path: the folder.
+        over: replace a folder that is there.
+
     Raises:
-        OSError: another process has made ``path`` in the meantime, or the disk is full; nothing of ours is left.
+        OSError: another process has made ``path`` in the meantime, or the disk is full; nothing of ours is left, and
+            what was there still is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _beside(path) as temporary:
+    with _beside(path) as temporary, _beside(path) as before:
         temporary.mkdir()
         yield temporary
-        temporary.rename(path)
+        # Libraries that write tensors make files for their owner alone.
+        mode = temporary.stat().st_mode & 0o666
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                file.chmod(mode)
+        if over and path.exists():
+            path.rename(before)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if before.exists():
+                before.rename(path)
+            raise
 
 
 def sync(path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from fedray.rundir import durable
 
@@ -191,6 +191,34 @@ def test_a_folder_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
         (unfinished / "x.npy").write_bytes(b"another")
     assert list(path.parent.iterdir()) == [path]
     assert (path / "x.npy").read_bytes() == b"x"
+
+
+def test_a_folder_takes_the_place_of_another_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model"
+    for content in (b"old", b"new"):
+        with durable.folder(path, over=True) as unfinished:
+            (unfinished / content.decode()).write_bytes(content)
+    assert [file.read_bytes() for file in path.iterdir()] == [b"new"]
+    rename = Path.rename
+
+    def full(self: Path, target: Path) -> Path:
+        if self.name.startswith(durable.TEMPORARY) and (self / "another").exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="No space"), durable.folder(path, over=True) as unfinished:
+        (unfinished / "another").touch()
+    assert [file.read_bytes() for file in path.iterdir()] == [b"new"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_umask_decides_for_what_libraries_write_into_a_folder(tmp_path: Path, umask: int) -> None:
+    with durable.folder(tmp_path / "model") as unfinished:
+        (unfinished / "inner").mkdir()
+        save_file({"w": torch.zeros(2)}, unfinished / "inner" / "model.safetensors")
+    assert mode(tmp_path / "model") == mode(tmp_path / "model" / "inner") == 0o777 & ~umask
+    assert mode(tmp_path / "model" / "inner" / "model.safetensors") == 0o666 & ~umask
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
