@@ -389,6 +389,19 @@ def test_the_architecture_names_files_that_are_there_and_few_words() -> None:
         assert "(docs/architecture.md)" in (ROOT / page).read_text()
 
 
+def test_the_changelog_says_where_modules_of_before_are() -> None:
+    table = (ROOT / "CHANGELOG.md").read_text().partition("| was `fedray.` | is in |\n")[2].partition("\n\n")[0]
+    now = [
+        f"{folder}.{name.strip('` ').removeprefix('also `')}"
+        for old, folder in re.findall(r"^ +\| (.+) \| `([a-z.]+)` \|$", table, flags=re.MULTILINE)
+        for module, renamed in re.findall(r"`(?:ray\.)?(\w+)`(?: \(now ([^)]+)\))?", old)
+        for name in (renamed or module).split(",")
+    ]
+    assert len(now) > 50
+    there = {name: (ROOT / name.replace(".", "/")) for name in now}
+    assert [name for name, path in there.items() if not (path.is_dir() or path.with_suffix(".py").is_file())] == []
+
+
 @pytest.mark.parametrize(
     ("file", "text", "complaint"),
     [

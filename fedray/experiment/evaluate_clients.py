@@ -73,7 +73,7 @@ def evaluate_clients(
             elsewhere; what clients have kept is gone.
     """
     place, saved = device_named(device), checkpoint_of(folder, round)
-    if getattr(config.data, "silos", None) and config.place.cluster.name != "inline":
+    if getattr(config.data, "silos", None) and not config.place.launcher.in_process:
         raise ConfigError(
             "--clients: the rows of silos lie at their nodes, where a run with evaluate.clients_every evaluates them; "
             "where all files can be read here, say cluster.name=inline"

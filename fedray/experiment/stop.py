@@ -19,7 +19,6 @@ from fedray.slurm.commands import SlurmJob, ask, look_up
 from fedray.slurm.requeue import HISTORY, owner
 
 _PERIOD, _TELL = 0.5, 5.0
-_NOT_BEGUN = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def _job_of(run_dir: Path) -> SlurmJob | None:
 
 
 def _ask_slurm(run_dir: Path, job: SlurmJob, driver: Owner | None) -> str:
-    if job.state in _NOT_BEGUN and driver is None:
+    if job.waits and driver is None:
         ask("scancel", job.job)
         return f"Slurm job {job.job} was {job.state}: cancelled"
     if not _first_time(run_dir, f"{job.job} {driver.token if driver else ''}"):
@@ -162,4 +161,4 @@ def _ended(run_dir: Path, job: SlurmJob | None) -> Stopped:
     if not seen.checkpoint:
         return Stopped(f"ended before its first checkpoint; go on with: {go_on}", seen.round == 0)
     words = f"ended; its newest checkpoint is that of round {seen.checkpoint:,}; go on with: {go_on}"
-    return Stopped(words, job is not None and job.state in _NOT_BEGUN)
+    return Stopped(words, job is not None and job.waits)

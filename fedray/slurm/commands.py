@@ -27,6 +27,9 @@ _ENDED = frozenset(
 )
 """The states in which nothing of a job runs, or will run by itself; in all others it waits, runs, or is ending."""
 
+_WAITING = frozenset(["CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"])
+"""The states in which nothing of a job runs, but will, or could if somebody lets it."""
+
 _SHARED = frozenset(["SLURM_CONF", "SLURM_CLUSTERS"])
 """Variables that say which Slurm it is."""
 
@@ -56,6 +59,11 @@ class SlurmJob:
     def goes_on(self) -> bool:
         """True where Slurm says that the job waits, runs, or comes to its end."""
         return self.state is not None and self.state not in _ENDED
+
+    @property
+    def waits(self) -> bool:
+        """True where Slurm says that nothing of the job runs yet, or that it is to begin anew."""
+        return self.state in _WAITING
 
     @property
     def over(self) -> bool:

@@ -49,6 +49,19 @@ def test_a_job(
     assert (found.goes_on, found.over) == (goes_on, over)
 
 
+@pytest.mark.parametrize(
+    ("state", "waits"),
+    [("PENDING", True), ("REQUEUE_HOLD", True), ("RUNNING", False), ("COMPLETING", False), ("FAILED", False)],
+)
+def test_a_job_of_which_nothing_runs_yet(state: str, waits: bool) -> None:
+    assert SlurmJob("12", state).waits is waits
+
+
+def test_a_state_is_of_one_kind() -> None:
+    """A job that waits goes on, whatever word is added to either list."""
+    assert not commands._WAITING & commands._ENDED
+
+
 def test_without_slurm_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert look_up("12_3") == SlurmJob("12_3")
