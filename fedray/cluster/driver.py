@@ -210,7 +210,7 @@ def stream(
     try:
         _await_up(actor, workers, stopping)
         count = workers.workers
-        stage(f"starting {'workers' if count == 'auto' else counted(count, 'worker')}, then round 1 begins")
+        stage(f"starting {counted(count, 'worker') if isinstance(count, int) else 'workers'}, then round 1 begins")
         try:
             refs = actor.run.options(num_returns="streaming").remote(run, workers)
         except RayError:
@@ -259,13 +259,13 @@ def _tell_of_workers(actor: Any, refs: Any) -> None:
 
 def _await_up(actor: Any, workers: WorkerArgs, stopping: Callable[[], bool]) -> None:
     """Return when a driver actor is there."""
-    up, last = actor.up.remote(), time.monotonic() + workers.start_timeout
+    up, last = actor.up.remote(), time.monotonic() + workers.patience
     while not ray.wait([up], timeout=_PATIENCE)[0]:
         if stopping():
             raise StoppedEarly("stopped before the driver was there")
         if time.monotonic() > last:
             free = Size(ray.available_resources().get("CPU", 0.0), ray.available_resources().get("GPU", 0.0))
             raise RunFailed(
-                f"the driver, of {workers.driver}, did not come up on this node in {workers.start_timeout:g} s; "
+                f"the driver, of {workers.driver}, did not come up on this node in {workers.patience:g} s; "
                 f"in the whole cluster {free} are free"
             )

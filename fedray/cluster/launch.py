@@ -12,6 +12,7 @@ from fedray.cluster.place.placement import Size, alive
 from fedray.cluster.place.slots import Silo, WorkerArgs
 from fedray.cluster.start.connect import Cluster
 from fedray.cluster.start.head import await_ahead, local_cpus, local_cpus_in_words
+from fedray.config.binding import options_of
 from fedray.config.sections import ClusterSection, DriverSection, WorkerSection
 from fedray.core.errors import ConfigError, listed
 from fedray.core.record import RoundRecord
@@ -42,14 +43,11 @@ def records_on_ray(
                 run = replace(run, notes=(*run.notes, local_cpus_in_words(cluster, worker)))
             whole, own = worker.together, Size(max(driver.cpus, connection.driver_cpus), driver.gpus)
             args = WorkerArgs(
-                workers=cluster.workers if isinstance(cluster.workers, int) else "auto",
+                **{option: getattr(cluster, option) for option in options_of(ClusterSection)}
+                | {"start_timeout": cluster.patience},
                 size=Size(whole.cpus, whole.gpus, int(whole.memory * 1e9)),
-                placement=cluster.placement,
                 silos=_silos(run.plan.task.data.silos),
                 driver=own,
-                reduce=cluster.reduce,
-                min_workers=cluster.min_workers,
-                start_timeout=cluster.patience,
                 block_timeout=block_timeout,
                 ranks=worker.ranks,
             )

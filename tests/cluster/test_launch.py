@@ -82,15 +82,11 @@ def test_every_option_arrives_and_the_driver_is_ended_before_ray(monkeypatch: py
     running = records(FakeRun(silos), cluster, WorkerSection(2.0, 0.5, memory=1.5), DriverSection(cpus=1.0), stops)
     assert next(running) == "record"
     assert started.args == WorkerArgs(
-        3,
-        Size(2.0, 0.5, 1_500_000_000),
-        "pack",
-        {"a": Silo("site=a", Size(1.0, 0.0))},
-        "collective",
-        Size(1.0),
-        2,
-        9.0,
-        7.0,
+        **vars(cluster),
+        size=Size(2.0, 0.5, 1_500_000_000),
+        silos={"a": Silo("site=a", Size(1.0, 0.0))},
+        driver=Size(1.0),
+        block_timeout=7.0,
     )
     assert started.ending() is None
     stops[0]("a callback said so")

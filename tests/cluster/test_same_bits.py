@@ -133,7 +133,9 @@ def scaffold(tmp_path: Path) -> Federation:
 )
 def test_workers_that_never_come_up_end_the_run(model_fn: Any, end: str, scaffold: Federation, four_cpus: None) -> None:
     """Neither is tried for ever."""
-    executor = RayExecutor(replace(scaffold.job, task=replace(scaffold.job.task, model_fn=model_fn)), WorkerArgs(1))
+    executor = RayExecutor(
+        replace(scaffold.job, task=replace(scaffold.job.task, model_fn=model_fn)), WorkerArgs(workers=1)
+    )
     try:
         with pytest.raises(fedray.RunFailed, match=end):
             executor.wait()
@@ -155,7 +157,9 @@ def test_how_workers_live(scaffold: Federation, four_cpus: None) -> None:
         assert torch.get_num_threads() == 1
         return model_fn()
 
-    executor = RayExecutor(replace(scaffold.job, task=replace(scaffold.job.task, model_fn=looking)), WorkerArgs(1))
+    executor = RayExecutor(
+        replace(scaffold.job, task=replace(scaffold.job.task, model_fn=looking)), WorkerArgs(workers=1)
+    )
     try:
         executor.wait()
     finally:

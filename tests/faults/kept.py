@@ -71,7 +71,7 @@ class Hosts:
 
         def make(job: Job) -> RayExecutor:
             monkeypatch.setattr(executor, "_RayStarter", partial(_Starter, self))
-            return RayExecutor(job, WorkerArgs(WORKERS))
+            return RayExecutor(job, WorkerArgs(workers=WORKERS))
 
         return make
 

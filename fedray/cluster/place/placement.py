@@ -171,7 +171,7 @@ def _held(all: Mapping[str, float], free: Mapping[str, float], own: Mapping[str,
 
 def worker_counts(
     nodes: Sequence[Node],
-    workers: int | Literal["auto"],
+    workers: int | str,
     size: Size,
     placement: Literal["pack", "spread"],
     silos: Mapping[str, Mapping[str, float]],
@@ -182,7 +182,7 @@ def worker_counts(
 
     Args:
         nodes: the nodes that may have workers.
-        workers: on each node, or as many as have room.
+        workers: on each node, or ``auto``: as many as have room.
         size: of one worker.
         placement: ``spread``: that many on every node that has room for them; ``pack``: as many in all as that on
             every node were, on as few nodes as have room.
@@ -191,7 +191,7 @@ def worker_counts(
         held: the resources that others hold, see :func:`held_by_others`; ``auto`` leaves it to them.
     """
     room = {node.id: _room(node, size, silos, driver) for node in nodes}
-    if workers == "auto":
+    if not isinstance(workers, int):
         left = {node.id: _room(node, size, silos, driver, held or {}) for node in nodes}
         counts = {id: 1 if math.isinf(most) else int(most) for id, most in left.items()}
         # One worker of a machine with a single CPU shares it with the driver, who waits while it works; and where

@@ -6,9 +6,9 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from fedray.cluster.place.placement import GroupSpec, Node, Size, Slot, held_by_others, worker_counts
+from fedray.config.sections import ClusterSection
 from fedray.core.errors import counted
 
 _log = logging.getLogger(__name__)
@@ -28,37 +28,27 @@ class Silo:
 
 
 @dataclass(frozen=True)
-class WorkerArgs:
-    """The placement of workers.
+class WorkerArgs(ClusterSection):
+    """The placement of workers: the section ``cluster``, and what other sections say of it.
 
     Args:
-        workers: on each node, or ``auto``: as many as have room.
-        size: the resources that each reserves, with all of its ranks.
-        placement: ``spread`` over all nodes that have room, or ``pack`` on few.
+        size: the resources that each worker reserves, with all of its ranks.
         silos: by name.
-        reduce: the way of vectors from node to node: ``object_store`` or ``collective``.
         driver: the resources that the driver reserves.
-        min_workers: with fewer, the run gives up.
-        start_timeout: seconds to wait for the first worker, and for each that is replaced.
         block_timeout: seconds a work item may take; ``None``: for ever.
         ranks: the processes of each worker, which train a client together.
     """
 
-    workers: int | Literal["auto"] = "auto"
     size: Size = field(default_factory=Size)
-    placement: Literal["pack", "spread"] = "spread"
     silos: Mapping[str, Silo] = field(default_factory=dict)
-    reduce: Literal["object_store", "collective"] = "object_store"
     driver: Size = field(default_factory=lambda: Size(0.0))
-    min_workers: int = 1
-    start_timeout: float = 120.0
     block_timeout: float | None = None
     ranks: int = 1
 
 
 def wanted(args: WorkerArgs) -> str:
     """Return in words what each node should have room for."""
-    if args.workers == "auto" or args.placement != "spread":
+    if not isinstance(args.workers, int) or args.placement != "spread":
         return f"a worker of {args.size}"
     return f"{counted(args.workers, 'worker')} of {args.size}"
 
@@ -93,7 +83,7 @@ def group_specs(nodes: Sequence[Node], args: WorkerArgs, here: str) -> list[Grou
     for node in nodes:
         slots = [Slot(args.size, frozenset(pins[node.id]), args.ranks)] * counts.get(node.id, 0) + own[node.id]
         if slots:
-            specs.append(GroupSpec(node.id, node.name, slots, args.start_timeout, args.block_timeout))
+            specs.append(GroupSpec(node.id, node.name, slots, args.patience, args.block_timeout))
         if node.id not in counts and (args.workers == "auto" or args.placement == "spread"):
             _log.warning("node %s (%s) has no room for %s, and gets none", node.name, node.size, wanted(args))
     return specs

@@ -149,7 +149,7 @@ class Nodes:
         Raises:
             RunFailed: there are too few workers, and no more come.
         """
-        patience = time.monotonic() + self._args.start_timeout
+        patience = time.monotonic() + self._args.patience
         while True:
             groups = self.present()
             workers = sum(len(group.ranks) for group in groups)

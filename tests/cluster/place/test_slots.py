@@ -29,7 +29,7 @@ def test_a_silos_clients_are_trained_on_each_of_its_nodes_and_nowhere_else(
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(placement, "available_resources_per_node", dict)
-        specs = {spec.node: spec for spec in group_specs(nodes, WorkerArgs(workers, silos=placed), here="0")}
+        specs = {spec.node: spec for spec in group_specs(nodes, WorkerArgs(workers=workers, silos=placed), here="0")}
     for node in nodes:
         slots = specs[node.id].slots if node.id in specs else []
         shared = [slot for slot in slots if not slot.is_silos_own]
@@ -50,7 +50,7 @@ def test_a_silos_clients_are_trained_on_each_of_its_nodes_and_nowhere_else(
 
 def test_a_node_without_room_gets_none_and_that_is_told(caplog: pytest.LogCaptureFixture) -> None:
     nodes = [Node("0", "big", {"CPU": 4.0}), Node("1", "small", {"CPU": 1.0})]
-    (spec,) = group_specs(nodes, WorkerArgs(2), here="0")
+    (spec,) = group_specs(nodes, WorkerArgs(workers=2), here="0")
     assert (spec.name, len(spec.slots)) == ("big", 2)
     assert caplog.messages == [
         "node small (1 CPUs and 0 GPUs) has no room for 2 workers of 1 CPUs and 0 GPUs, and gets none"
@@ -58,10 +58,10 @@ def test_a_node_without_room_gets_none_and_that_is_told(caplog: pytest.LogCaptur
 
 
 def test_packed_workers_are_wanted_one_by_one() -> None:
-    assert wanted(WorkerArgs(3, Size(2.0))) == "3 workers of 2 CPUs and 0 GPUs"
-    assert wanted(WorkerArgs(3, placement="pack")) == wanted(WorkerArgs()) == "a worker of 1 CPUs and 0 GPUs"
+    assert wanted(WorkerArgs(workers=3, size=Size(2.0))) == "3 workers of 2 CPUs and 0 GPUs"
+    assert wanted(WorkerArgs(workers=3, placement="pack")) == wanted(WorkerArgs()) == "a worker of 1 CPUs and 0 GPUs"
 
 
 def test_the_driver_has_its_part_of_its_own_node_alone() -> None:
     nodes = [Node("0", "a", {"CPU": 2.0}), Node("1", "b", {"CPU": 2.0})]
-    assert [spec.name for spec in group_specs(nodes, WorkerArgs(2, driver=Size(1.0)), here="0")] == ["b"]
+    assert [spec.name for spec in group_specs(nodes, WorkerArgs(workers=2, driver=Size(1.0)), here="0")] == ["b"]

@@ -45,7 +45,7 @@ def executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayExe
     monkeypatch.setattr(module, "_RayStarter", Starter)
     monkeypatch.setattr(nodes, "_WATCH", 10**6)
     job = federation(class_problem(), tmp_path).job
-    one = RayExecutor(job, WorkerArgs(2, silos={"far": Silo("site=far", Size())}))
+    one = RayExecutor(job, WorkerArgs(workers=2, silos={"far": Silo("site=far", Size())}))
     yield one
     one.close()
 

@@ -105,7 +105,7 @@ def names(groups: Sequence[object]) -> list[str]:
 def test_too_few_workers_end_the_run_in_words_that_say_how_many_and_whom_it_lost(make: Make) -> None:
     """The law behind the slow test of the same name, where a real node is killed; here patience ends at once."""
     starter = Starter([node("0"), node("1")])
-    nodes = make(starter, WorkerArgs(1, min_workers=2, start_timeout=-1.0))
+    nodes = make(starter, WorkerArgs(workers=1, min_workers=2, start_timeout=1e-9))
     assert names(nodes.wait([], lambda: False)) == ["n0", "n1"]
     nodes.round = 3
     starter.started[1].looks = [GroupLost("the node died")]
@@ -120,7 +120,7 @@ def test_too_few_workers_end_the_run_in_words_that_say_how_many_and_whom_it_lost
 
 def test_a_node_that_was_lost_is_set_up_again_when_it_is_seen_after_that_and_an_unfit_one_is_not(make: Make) -> None:
     starter = Starter([node("0"), node("1"), node("2")])
-    nodes = make(starter, WorkerArgs(1))
+    nodes = make(starter, WorkerArgs(workers=1))
     starter.started[1].looks, starter.started[2].looks = [GroupLost("gone")], [NodeUnfit("no room")]
     assert names(nodes.present()) == ["n0"]
     assert nodes.settle() == [], "what was seen before its loss says nothing"
@@ -132,7 +132,7 @@ def test_a_node_that_was_lost_is_set_up_again_when_it_is_seen_after_that_and_an_
 def test_a_run_is_over_when_every_node_was_tried_in_vain_however_long_it_may_wait(make: Make) -> None:
     starter = Starter([node("0"), node("1")], {"1": [NodeUnfit("no driver")]})
     starter.no_room = "others have it"
-    nodes = make(starter, WorkerArgs(1, start_timeout=1e9))
+    nodes = make(starter, WorkerArgs(workers=1, start_timeout=1e9))
     assert nodes.present() == []
     nodes.seen = starter.nodes
     with pytest.raises(RunFailed, match=r"only 0 workers left on 0 nodes.*last was lost: n1 \(no driver\)"):
@@ -143,18 +143,18 @@ def test_without_room_on_the_only_node_the_reason_is_raised_as_it_is(make: Make)
     starter = Starter([node("0")])
     starter.no_room = "2 workers could not be started"
     with pytest.raises(RunFailed, match=r"^2 workers could not be started$"):
-        make(starter, WorkerArgs(1))
+        make(starter, WorkerArgs(workers=1))
 
 
 def test_where_no_node_has_room_what_there_is_is_told(make: Make) -> None:
-    nodes = make(Starter([node("0", 1.0)]), WorkerArgs(1, Size(64.0), start_timeout=-1.0))
+    nodes = make(Starter([node("0", 1.0)]), WorkerArgs(workers=1, size=Size(64.0), start_timeout=1e-9))
     with pytest.raises(RunFailed, match=r"no node has room for 1 worker of 64 CPUs .*; there is n0 \(1 CPUs"):
         nodes.wait([], lambda: False)
 
 
 def test_who_joins_in_the_middle_of_a_round_is_welcomed_once(make: Make) -> None:
     starter = Starter([node("0")])
-    nodes = make(starter, WorkerArgs(1, min_workers=2, start_timeout=1e9))
+    nodes = make(starter, WorkerArgs(workers=1, min_workers=2, start_timeout=1e9))
     nodes.seen = [*starter.nodes, node("1")]
     welcomed: list[object] = []
     assert names(nodes.wait([], lambda: False, welcomed.append)) == ["n0", "n1"]
@@ -162,7 +162,7 @@ def test_who_joins_in_the_middle_of_a_round_is_welcomed_once(make: Make) -> None
 
 
 def test_work_that_is_pinned_waits_for_its_silos_node_to_come_up_and_no_other_does(make: Make) -> None:
-    args = WorkerArgs(1, silos={"a": Silo("site=a"), "far": Silo("site=far")})
+    args = WorkerArgs(workers=1, silos={"a": Silo("site=a"), "far": Silo("site=far")})
     starter = Starter([node("0"), node("1", site="a"), node("2")], {"1": [False, False], "2": [False] * 9})
     nodes = make(starter, args)
     item = HoldoutChunk(0, np.zeros(1, dtype=np.int64), "a")
@@ -174,13 +174,13 @@ def test_work_that_is_pinned_waits_for_its_silos_node_to_come_up_and_no_other_do
 
 def test_who_is_asked_to_stop_waits_for_nobody(make: Make) -> None:
     starter = Starter([node("0"), node("1")], {"1": [False]})
-    nodes = make(starter, WorkerArgs(1, min_workers=9, start_timeout=1e9))
+    nodes = make(starter, WorkerArgs(workers=1, min_workers=9, start_timeout=1e9))
     assert names(nodes.wait([], lambda: True)) == ["n0"]
 
 
 def test_all_groups_are_ended_once(make: Make) -> None:
     starter = Starter([node("0"), node("1")])
-    nodes = make(starter, WorkerArgs(1))
+    nodes = make(starter, WorkerArgs(workers=1))
     nodes.close()
     nodes.close()
     assert [group.ended for group in starter.started] == [["closed"], ["closed"]]

@@ -106,6 +106,6 @@ def workers_within(
 
     def make(job: Job) -> RayExecutor:
         monkeypatch.setattr(executor, "_RayStarter", partial(_Starter, dies or {}))
-        return RayExecutor(job, WorkerArgs(count))
+        return RayExecutor(job, WorkerArgs(workers=count))
 
     return make
