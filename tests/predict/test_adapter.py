@@ -44,6 +44,9 @@ def test_peft_loads_the_adapters_and_gives_the_same_logits(tmp_path: Path, kind:
     assert torch.allclose(merged, trained, atol=1e-5)
     whole = export(folder, tmp_path / "whole", "huggingface")
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in whole}
+    (tmp_path / "like").touch()
+    files = [*out.iterdir(), *whole, tmp_path / "like"]
+    assert len({path.stat().st_mode for path in files}) == 1, "as the umask says, tensors too"
     alone = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "whole")
     assert alone.config.use_cache
     with torch.no_grad():
