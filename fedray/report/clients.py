@@ -106,6 +106,7 @@ def client_blocks(settings: Sequence[Setting]) -> Iterator[Block]:
             f"Spread over clients at the last evaluation{seeds}. mean: all their rows together; client_mean, std and "
             "percentiles: each client counts once; worst: the mean over the tenth of the clients that fares worst.",
         )
+    yield from _side_by_side(settings)
     for one in settings[:MOST_CURVES]:
         yield from _table(one, shut=len(settings) > 1)
 
@@ -209,6 +210,37 @@ def _table(one: Setting, shut: bool) -> Iterator[Block]:
     yield Table(head, lines, f"{words}. clients/ in the run folder has every evaluation (fedray.read_clients).", title)
     if more := [lacking for run in one.runs if (lacking := _missing(run))]:
         yield Words("; ".join(more), warns=True)
+
+
+def _side_by_side(settings: Sequence[Setting]) -> Iterator[Block]:
+    """Yield for each metric a table of the clients that some settings have in common, a column for each setting.
+
+    The metric that stands for all is shown, the others are folded; of very many clients there is none.
+    """
+    found = [(one, [each for run in one.runs if (each := Evaluated.of(run))]) for one in settings]
+    found = [(one, seen) for one, seen in found if seen]
+    every = [each for _, seen in found for each in seen]
+    if len(found) < 2 or len(every[0].clients) > MOST_CLIENTS or not all(each.same_clients(every[0]) for each in every):
+        return
+    first, shown = every[0], [name for name in metrics_of([one for one, _ in found], OWN) if name != "loss"]
+    for number, metric in enumerate(shown or ["loss"]):
+        columns = [
+            np.mean([each.of_view(OWN)[metric] for each in seen], axis=0)
+            if all(each.has(OWN, metric) for each in seen)
+            else np.full(len(first.clients), np.nan)
+            for _, seen in found
+        ]
+        rows: list[list[Cell]] = [
+            [client, int(first.examples[place]), *(float(column[place]) for column in columns)]
+            for place, client in enumerate(first.clients)
+        ]
+        seeds = ", mean over seeds" if len(every) > len(found) else ""
+        yield Table(
+            ["client", "rows", *(one.label for one, _ in found)],
+            rows,
+            f"{title_of(metric)} of {WHOSE[OWN]}, at the last evaluation{seeds} (own.{metric}).",
+            f"Clients side by side: {metric}" if number else "",
+        )
 
 
 def ranked_by(columns: Sequence[tuple[str, str]]) -> tuple[str, str]:

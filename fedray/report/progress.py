@@ -33,6 +33,8 @@ def progress_charts(settings: Sequence[Setting]) -> Iterator[Curves]:
     if mixed(shown):
         first = metrics_of(shown, OWN)[0]
         yield _chart(shown, OWN, first, f"{title(first)} of {WHOSE[OWN]}, mean over clients", "client_mean")
+        what = f"{title(first)} of {WHOSE[OWN]}, mean over the tenth of the clients that fares worst"
+        yield _chart(shown, OWN, first, what, "worst")
     for view in VIEWS.values():
         names = metrics_of(shown, view)
         for metric in names[:_MOST_METRICS]:

@@ -95,18 +95,19 @@ def numbers_of(sections: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the numbers of a record by section and name, ``clients_test.accuracy``, as a table of runs has them.
 
     Of clients that of all their rows together; and as ``own`` the mean over clients, each counted once, with the model
-    that each would use, which algorithms with and without personal models have in common.
+    that each would use, which algorithms with and without personal models have in common, and of the metric that stands
+    for all its ``worst``: the mean over the tenth of the clients that fares worst.
 
-    >>> spread = {"accuracy": {"mean": 0.75, "client_mean": 0.5}}
+    >>> spread = {"accuracy": {"mean": 0.75, "client_mean": 0.5, "worst": 0.25}}
     >>> numbers_of({"test": {"loss": 0.25}, "clients_personal": spread})
-    {'test.loss': 0.25, 'own.accuracy': 0.5, 'clients_personal.accuracy': 0.75}
+    {'test.loss': 0.25, 'own.accuracy': 0.5, 'own.accuracy.worst': 0.25, 'clients_personal.accuracy': 0.75}
     """
-    views = [(OWN, own(sections), "client_mean"), *((name, name, "mean") for name in VIEWS.values())]
-    clients = {
-        f"{name}.{metric}": spread.get(which)
-        for name, section, which in views
-        for metric, spread in sections.get(section, {}).items()
-    }
+    each = sections.get(own(sections), {})
+    clients = {f"{OWN}.{metric}": spread.get("client_mean") for metric, spread in each.items()}
+    if each and "worst" in each[first := headline(list(each))]:
+        clients |= {f"{OWN}.{first}.worst": each[first]["worst"]}
+    for name in VIEWS.values():
+        clients |= {f"{name}.{metric}": spread.get("mean") for metric, spread in sections.get(name, {}).items()}
     test, train = (
         {f"{name}.{metric}": value for metric, value in sections.get(name, {}).items()} for name in ("test", "train")
     )
@@ -178,7 +179,10 @@ def notes(head: Sequence[str], lines: Sequence[Sequence[str]]) -> Iterator[str]:
             "clients' own, and not every algorithm has both"
         )
     if any(name.startswith(f"{OWN}.") for name in head):
-        yield "own: the model that each client would use, its own or else the global one; the mean over clients"
+        yield (
+            "own: the model that each client would use, its own or else the global one; the mean over clients, and as "
+            "worst the mean over the tenth of them that fares worst"
+        )
     if any(name.startswith(tuple(f"{view}." for view in VIEWS.values())) for name in head):
         yield "clients_...: the rows of all clients together"
     if any(_CUT.fullmatch(cell) for line in lines for cell in line):
@@ -245,7 +249,7 @@ def _words(found: Interval, name: str) -> str:
     digits = max(0, 1 - math.floor(math.log10(found.half_width)))
     if digits > 6:
         return f"{found.mean:.4g} ± {found.half_width:.2g}"
-    least, most = limits(name.partition(".")[2])
+    least, most = limits(name.split(".")[1])
     low, high = found.mean - found.half_width, found.mean + found.half_width
     if least <= found.mean <= most and (low < least or high > most):
         return f"{found.mean:.{digits}f} [{max(low, least):.{digits}f}, {min(high, most):.{digits}f}]"

@@ -38,6 +38,21 @@ def test_each_client_has_its_line_with_the_mean_over_seeds(tmp_path: Path) -> No
     assert labels.values == [[1, 2, 3], [1, 1, 1]]
 
 
+def test_settings_stand_side_by_side_for_each_client(tmp_path: Path) -> None:
+    names = ("local_only", "centralized", "fedavg")
+    runs = [write_run(tmp_path / f"{name}{seed}", seed, name) for name in names for seed in (1, 3)]
+    tables = [block for block in client_blocks(settings_of(told(*runs))) if isinstance(block, Table)]
+    (table,) = (one for one in tables if one.head == ["client", "rows", *names])
+    assert [row[:2] for row in table.rows] == [["<h0>", 8], ["<h1>", 5], ["<h2>", 2]]
+    assert table.rows[1][2:] == pytest.approx([0.62] * 3)
+    assert table.caption.startswith("Accuracy of the model that each client would use")
+    assert "mean over seeds (own.accuracy)" in table.caption
+    assert not table.folded
+    other = [*runs, write_run(tmp_path / "other", 1, "fedprox", sizes=(8, 6))]
+    blocks = list(client_blocks(settings_of(told(*other))))
+    assert not any(isinstance(one, Table) and one.head[2:3] == ["local_only"] for one in blocks)
+
+
 def test_clients_of_other_rows_are_not_averaged(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / "1", 1, sizes=(8, 5)), write_run(tmp_path / "2", 2, sizes=(7, 6))]
     charts, _, table = client_blocks(settings_of(told(*folders)))
@@ -67,7 +82,8 @@ def test_settings_have_a_series_and_a_folded_table_each(tmp_path: Path) -> None:
     first = charts.charts[0]
     assert isinstance(first, Points)
     assert [name for name, _ in first.series] == ["fedavg", "ditto"]
-    assert [one.folded for one in tables if isinstance(one, Table)] == ["Each client: fedavg", "Each client: ditto"]
+    folded = [one.folded for one in tables if isinstance(one, Table)]
+    assert folded == ["", "Each client: fedavg", "Each client: ditto"]  # the first has both, side by side
 
 
 def test_what_settings_have_in_common_is_the_model_that_clients_would_use(tmp_path: Path) -> None:

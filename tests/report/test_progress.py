@@ -72,6 +72,9 @@ def test_algorithms_with_and_without_personal_models_share_a_chart(tmp_path: Pat
     common = charts["own-auroc"]
     assert [(curve.name, curve.y[-1]) for curve in common.curves] == [("fedavg", 0.25), ("ditto", 0.75)]
     assert "mean over clients (own.auroc)" in common.caption
+    worst = charts["own-auroc-worst"]
+    assert [(curve.name, curve.y[-1]) for curve in worst.curves] == [("fedavg", 0.5), ("ditto", 0.5)]
+    assert "the tenth of the clients that fares worst (own.auroc.worst)" in worst.caption
     assert "own-auroc" not in {chart.name for chart in progress_charts(settings_of(told(personal)))}
 
 

@@ -53,6 +53,7 @@ def test_a_series_leaves_out_what_was_not_measured(tmp_path: Path) -> None:
     assert run.final == {
         "test.loss": None,
         "own.accuracy": 0.5,
+        "own.accuracy.worst": 0.25,
         "clients_test.accuracy": 0.5,
         "clients_personal.accuracy": 0.5,
         "train.loss": 0.5,

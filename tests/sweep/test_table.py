@@ -124,18 +124,28 @@ def test_nothing_finished_is_a_table_too(tmp_path: Path) -> None:
 
 
 def test_algorithms_with_and_without_personal_models_have_a_column_in_common() -> None:
-    spread = {"accuracy": {"mean": 0.75, "client_mean": 0.5}}
+    spread = {"loss": {"mean": 0.6, "client_mean": 0.7, "worst": 0.9}} | {
+        "accuracy": {"mean": 0.75, "client_mean": 0.5, "worst": 0.25}
+    }
     plain, personal = (
         numbers_of({"clients_test": spread}),
         numbers_of({"clients_test": spread, "clients_personal": spread}),
     )
     one, two = grid(["algorithm.name=fedavg,ditto"])
     head, lines = in_words(tabulate([Outcome(one, plain), Outcome(two, personal)]))
-    assert head == ["algorithm.name", "runs", "own.accuracy", "clients_test.accuracy", "clients_personal.accuracy"]
-    assert lines == [["fedavg", "1/1", "0.5", "0.75", "-"], ["ditto", "1/1", "0.5", "0.75", "0.75"]]
+    own = ["own.loss", "own.accuracy", "own.accuracy.worst"]
+    views = [f"clients_{view}.{metric}" for view in ("test", "personal") for metric in ("loss", "accuracy")]
+    assert head == ["algorithm.name", "runs", *own, *views]
+    assert lines == [
+        ["fedavg", "1/1", "0.7", "0.5", "0.25", "0.6", "0.75", "-", "-"],
+        ["ditto", "1/1", "0.7", "0.5", "0.25", "0.6", "0.75", "0.6", "0.75"],
+    ]
     assert [words.partition(":")[0] for words in notes(head, lines)] == ["-", "own", "clients_..."]
     alike = tabulate([Outcome(one, plain), Outcome(two, plain)])
-    assert in_words(alike)[0] == ["algorithm.name", "runs", "clients_test.accuracy"]
+    assert in_words(alike)[0] == ["algorithm.name", "runs", "clients_test.loss", "clients_test.accuracy"]
+    values = {"own.accuracy.worst": 0.9}, {"own.accuracy.worst": 0.94}
+    of_seeds = zip(grid(["seed=1,2"]), values, strict=True)
+    assert tabulate([Outcome(*one) for one in of_seeds])[0].metrics["own.accuracy.worst"].mean == pytest.approx(0.92)
 
 
 def test_a_cut_interval_is_explained_below_the_table() -> None:
