@@ -83,7 +83,7 @@ def evaluate(
     if given:
         raw, content = {}, with_given(content, given)
     config = Config.bind(folder.path.name, raw, content)
-    return evaluate_run(config, folder, round, device, warn=data is None, threshold=threshold)
+    return evaluate_run(config, folder, round, device, warn=data is None, threshold=threshold).numbers
 
 
 def verify(

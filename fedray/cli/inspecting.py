@@ -17,6 +17,7 @@ from fedray.rundir.names import config_of, config_path
 if TYPE_CHECKING:
     from fedray.core.terminal import Grid
     from fedray.experiment.evaluate_clients import NameOf
+    from fedray.metrics.intervals import Interval
     from fedray.rundir.client_table import ClientRows
 
 
@@ -47,6 +48,8 @@ def evaluate(
     With --json: the round with the section test of its record, or of its clients, a row for each in each view.
 
     Of two classes, auc is exact; auroc, as the records of a run have it, is of scores rounded to bfloat16.
+
+    Accuracy, sensitivity and specificity of two classes have Wilson's 95 % interval.
     """
     with held():
         from fedray.core.record import finite
@@ -57,10 +60,12 @@ def evaluate(
             each_json,
             each_told,
             evaluate_clients,
+            intervals_told,
             matrices_told,
             views_json,
             views_told,
         )
+        from fedray.metrics.intervals import ABOUT, to_json
         from fedray.rundir.each_client import MOST_SHOWN, below
 
     config_of(run_dir)
@@ -73,12 +78,15 @@ def evaluate(
     if clients:
         tables: list[tuple[Grid, list[str]] | None] = []
         matrices: list[tuple[str, Grid | None]] = []
+        shares: list[tuple[str, Grid]] = []
         told: list[dict[str, Any]] = []
+        chosen = loaded.chosen_metrics()
 
         def each(rows: list[ClientRows], name_of: NameOf) -> None:
             if as_json:
-                told.extend(each_json(rows, name_of))
+                told.extend(each_json(rows, name_of, chosen))
                 return
+            shares.extend(intervals_told(rows, name_of, chosen))
             tables.append(each_told(rows, name_of, standard_output().width))
             matrices.extend(matrices_told(rows, name_of))
 
@@ -96,6 +104,11 @@ def evaluate(
                 show(table[0])
                 for line in below(*table, "what is piped has all"):
                     typer.echo(line)
+        for name, table_of in shares:
+            typer.echo(f"{name}, with 95 % intervals:")
+            show(table_of)
+        if shares:
+            typer.echo(ABOUT)
         for name, matrix in matrices:
             if matrix is None:
                 typer.echo(f"{name} has more than {MOST_CLASSES} classes: `fedray report` draws that of each client")
@@ -105,11 +118,19 @@ def evaluate(
         return
     if as_json:
         round = checkpoint_of(folder, round).round
-    metrics = evaluate_run(loaded, folder, round, device, threshold=threshold)
+    found = evaluate_run(loaded, folder, round, device, threshold=threshold)
     if as_json:
-        typer.echo(json.dumps({"round": round, "test": finite(metrics)}))
+        more = {"intervals": to_json(found.intervals)} if found.intervals else {}
+        typer.echo(json.dumps({"round": round, "test": finite(found.numbers), **more}))
         return
-    show(pairs((name, f"{value:.6g}") for name, value in metrics.items()))
+    show(pairs((name, _with_interval(value, found.intervals.get(name))) for name, value in found.numbers.items()))
+    if found.intervals:
+        typer.echo(ABOUT)
+
+
+def _with_interval(value: float, interval: Interval | None) -> str:
+    more = f"  ({interval.low:.3f} to {interval.high:.3f}, of {interval.of:,})" if interval is not None else ""
+    return f"{value:.6g}{more}"
 
 
 def export(

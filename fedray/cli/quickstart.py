@@ -130,7 +130,7 @@ def _scores(plan: Plan, folder: RunFolder) -> dict[str, float]:
     plan.layout.load(module, vector_of(plan, folder, None))
     test = plan.task.data.test
     assert test is not None
-    return evaluate_model(module, test, plan.task.measures)
+    return evaluate_model(module, test, plan.task.measures).numbers
 
 
 def _pooled(data: ClientData) -> FederatedData:

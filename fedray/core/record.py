@@ -62,7 +62,8 @@ class RoundRecord:
         stack: the largest number of clients that stepped at once.
         metrics: numbers that parts of the run tell of the round, by the name of the part.
         tables: metrics that are no numbers, by the section and the metric's name: a confusion matrix as
-            ``{"test": {"confusion_matrix": {"classes": [...], "counts": [[...]]}}}``.
+            ``{"test": {"confusion_matrix": {"classes": [...], "counts": [[...]]}}}``; where metrics rest on single
+            classes also ``support``: the examples of each class (``counts``), and those taken for it (``said``).
         samples: completions by a language model of prompts of the test set, where due: of each the ``row``, its
             ``prompt``, the ``completion``, and as ``reference`` the row's own.
         attackers: ids of the clients whose updates were forged by an attack.

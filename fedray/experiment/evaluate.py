@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from fedray.local.kernels import cuda_kernels
 from fedray.local.losses import loss_on
 from fedray.local.task import MOST_ROWS, Precision
 from fedray.local.views import is_model
+from fedray.metrics.intervals import Interval
 from fedray.metrics.measures import Measures, States, together
 from fedray.run.evaluation import Evaluator, TestChunk, rows_at_once, take_from
 from fedray.run.models import load_frozen
@@ -40,6 +41,18 @@ _MARGIN = "margin"
 _log = logging.getLogger("fedray")
 
 
+class Evaluation(NamedTuple):
+    """The evaluation of a model on a test set.
+
+    Args:
+        numbers: ``examples``, the loss and the metrics.
+        intervals: of those that are shares of examples.
+    """
+
+    numbers: dict[str, float]
+    intervals: dict[str, Interval]
+
+
 def evaluate_model(
     module: nn.Module,
     test: Examples,
@@ -51,7 +64,7 @@ def evaluate_model(
     device: torch.device = CPU,
     precision: Precision = "fp32",
     augment: Augment | None = None,
-) -> dict[str, float]:
+) -> Evaluation:
     """Return the metrics of a module over examples, as a run has them in its record.
 
     Beside them, ``examples`` is their number; for two classes ``auc`` is exact, by the second class's logit minus the
@@ -90,10 +103,11 @@ def evaluate_model(
         means.append({n: Mean(float(value.sum()), len(value)) for n, value in found.items() if n in measures.means})
         states.append(measures.states(found, np.zeros(chunk.stop - chunk.start, dtype=np.int64), 1)[0])
     result = {"examples": float(len(test)), **{name: mean.result for name, mean in merge(means).items()}}
-    result |= measures.numbers(together(states))
+    sums = together(states)
+    result |= measures.numbers(sums)
     if margins:
         result["auc"] = auc(np.concatenate(margins), np.asarray(test.y))
-    return result
+    return Evaluation(result, measures.intervals(result, sums))
 
 
 Which = int | Literal["best"] | None
@@ -153,7 +167,7 @@ def evaluate_run(
     *,
     warn: bool = True,
     threshold: float | None = None,
-) -> dict[str, float]:
+) -> Evaluation:
     """Evaluate a run's checkpoint on its config's test set, as the run itself does.
 
     Of a model of tables nothing is read but the test table, by the encoding that is a part of the model.

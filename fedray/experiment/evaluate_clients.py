@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fedray.config.sections import BudgetSection, CheckpointSection, StopSection
@@ -17,7 +18,9 @@ from fedray.core.record import VIEWS, RoundRecord, finite
 from fedray.core.terminal import Grid
 from fedray.experiment.build import Config
 from fedray.experiment.evaluate import Which, checkpoint_of, device_named
+from fedray.metrics import Metric
 from fedray.metrics.confused import Confused
+from fedray.metrics.intervals import Interval, intervals, of_classes, shown, to_json, usual
 from fedray.models.prototype import last_of
 from fedray.run.executor import InlineExecutor
 from fedray.run.loop import Rounds
@@ -216,8 +219,65 @@ def views_json(record: RoundRecord) -> dict[str, Any]:
     return {name: told[name] for name in ("round", "evaluated", *VIEWS.values(), "tables") if name in told}
 
 
-def each_json(rows: Sequence[ClientRows], name_of: NameOf) -> list[dict[str, Any]]:
+def intervals_of(rows: ClientRows, chosen: Sequence[Metric] | None) -> list[dict[str, Interval]]:
+    """Return the intervals of the shares that each client got in a view, and at the end those of all together.
+
+    >>> import numpy as np
+    >>> cells = {"support": [[{"class": "no", "count": 5}, {"class": "yes", "count": 3}]]}
+    >>> found = ClientRows("global", np.array([0]), np.array([8]), {"accuracy": np.array([0.75])}, cells=cells)
+    >>> [round(one["accuracy"].low, 3) for one in intervals_of(found, None)]
+    [0.409, 0.409]
+
+    Args:
+        rows: of the view; where the examples of each class are not known, there are none.
+        chosen: the metrics; None: those that readers of two classes expect.
+    """
+    cells = rows.cells.get(SUPPORT)
+    if not cells or not all(cells):
+        return []
+    classes = [str(cell["class"]) for cell in max(cells, key=lambda own: len(own or ())) or ()]
+    known = of_classes(usual() if chosen is None else chosen, classes)
+    support = np.array([[own[k]["count"] if own and k < len(own) else 0 for k in range(len(classes))] for own in cells])
+    means = {name: float(np.average(values, weights=rows.examples)) for name, values in rows.metrics.items()}
+    each = [{name: float(values[place]) for name, values in rows.metrics.items()} for place in range(len(cells))]
+    counts = [*zip(each, support.tolist(), rows.examples.tolist(), strict=True)]
+    counts.append((means | dict(rows.whole), support.sum(axis=0).tolist(), int(rows.examples.sum())))
+    return [intervals(known, numbers, own, examples) for numbers, own, examples in counts]
+
+
+def intervals_told(
+    rows: Sequence[ClientRows], name_of: NameOf, chosen: Sequence[Metric] | None
+) -> list[tuple[str, Grid]]:
+    """Return a table for each view of the shares that clients got, with their intervals; of all together at the end.
+
+    Of more than ``MOST_SHOWN`` clients it has the last line alone.
+
+    Args:
+        rows: of each view.
+        name_of: the id of a client.
+        chosen: the metrics; None: those that readers of two classes expect.
+    """
+    found = []
+    for one in rows:
+        each = intervals_of(one, chosen)
+        names = list(dict.fromkeys(name for own in each for name in own))
+        if not names:
+            continue
+        lines = [
+            [who, *(shown(own[name]) if name in own else "nan" for name in names)]
+            for who, own in zip([*map(name_of, one.clients.tolist()), "all"], each, strict=True)
+        ]
+        lines = lines if len(one.clients) <= MOST_SHOWN else lines[-1:]
+        found.append((VIEWS[one.view], Grid(["client", *names], lines)))
+    return found
+
+
+def each_json(
+    rows: Sequence[ClientRows], name_of: NameOf, chosen: Sequence[Metric] | None = None
+) -> list[dict[str, Any]]:
     """Return what each client got in each view, ready for JSON; a metric that is not known of a client is null.
+
+    What is a share of its examples has an interval under ``intervals``, where the examples of each class are known.
 
     >>> import numpy as np
     >>> found = {"loss": np.array([0.25]), "auroc": np.array([np.nan])}
@@ -228,7 +288,11 @@ def each_json(rows: Sequence[ClientRows], name_of: NameOf) -> list[dict[str, Any
     Args:
         rows: of each view.
         name_of: the id of a client.
+        chosen: the metrics; None: those that readers of two classes expect.
     """
+    found = {
+        one.view: [{"intervals": to_json(own)} if own else {} for own in intervals_of(one, chosen)] for one in rows
+    }
     return [
         {
             "client": name_of(client),
@@ -236,6 +300,7 @@ def each_json(rows: Sequence[ClientRows], name_of: NameOf) -> list[dict[str, Any
             "examples": int(one.examples[place]),
             **finite({name: float(values[place]) for name, values in one.metrics.items()}),
             **{name: cells[place] for name, cells in one.cells.items()},
+            **(found[one.view][place] if found[one.view] else {}),
         }
         for one in rows
         for place, client in enumerate(one.clients.tolist())

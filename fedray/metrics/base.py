@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -113,6 +113,14 @@ class Metric:
     def cells(self, state: State) -> list[dict[str, Any]]:
         """Return what the table of clients holds of some sums, of a metric that is ``by_client``."""
         raise NotImplementedError
+
+    def shares(self, support: Sequence[int]) -> dict[str, int]:
+        """Return how many examples each of its numbers is a share of, by its name; of what is no share, nothing.
+
+        Args:
+            support: the examples of each class.
+        """
+        return {}
 
     def numbers(self, state: State) -> dict[str, float]:
         """Return the numbers of some sums, by the names that they have in records."""

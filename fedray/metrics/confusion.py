@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -18,7 +19,7 @@ from fedray.tasks import Task
 
 Average = Literal["auto", "binary", "macro", "micro", "weighted", "none"]
 
-_SPAN = 1 << 20
+SPAN = 1 << 20
 """More than there are classes."""
 
 
@@ -52,9 +53,9 @@ class Confusion(Metric):
     def update(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return a key for each position: of the class that it has, and of the one it was given."""
         found = self.task.answers(output, target)
-        keys = found.actual * _SPAN + found.predicted
+        keys = found.actual * SPAN + found.predicted
         if self.task.several:
-            keys = keys + torch.arange(keys.shape[1], device=keys.device) * _SPAN * _SPAN
+            keys = keys + torch.arange(keys.shape[1], device=keys.device) * SPAN * SPAN
         return {"pairs": keys if found.known is None else keys.masked_fill(~found.known, -1)}
 
     def matrix(self, state: State) -> Tensor:
@@ -64,7 +65,7 @@ class Confusion(Metric):
         """
         pairs: Counts = state["pairs"]
         keys, counts = torch.from_numpy(pairs.keys), torch.from_numpy(pairs.counts).double()
-        question, actual, said = keys // (_SPAN * _SPAN), keys // _SPAN % _SPAN, keys % _SPAN
+        question, actual, said = keys // (SPAN * SPAN), keys // SPAN % SPAN, keys % SPAN
         known = len(self.task.classes)
         if self.task.several:
             place, size = (question * 2 + actual) * 2 + said, known * 4
@@ -109,6 +110,7 @@ class Averaged(Confusion):
     """
 
     rests_on_classes: ClassVar[bool] = True
+    share_of: ClassVar[Literal["class", "others", ""]] = ""  # the examples that the number of a class is a share of
 
     average: Average = "auto"
     positive: Any = None
@@ -156,6 +158,16 @@ class Averaged(Confusion):
         each, weight = each.nan_to_num(0.0)[there], (cases.tp + cases.fn)[there]
         return float(each.mean() if average == "macro" else (each * weight).sum() / weight.sum())
 
+    def shares(self, support: Sequence[int]) -> dict[str, int]:
+        """Return how many examples each of its numbers is a share of, by its name; of averages, nothing."""
+        if not self.share_of or self.task.several:
+            return {}
+        counts = [count if self.share_of == "class" else sum(support) - count for count in support]
+        if self.average == "none":
+            return {f"{self.title}_{part(name)}": n for name, n in zip(self.task.classes, counts, strict=False)}
+        single = self.average in ("auto", "binary") and len(self.task.classes) == len(counts) == 2
+        return {self.title: counts[self._positive()]} if single else {}
+
     @property
     def unsaid(self) -> str | None:
         """The class that counts as the positive one though nobody has said so; None: there is no such class."""
@@ -196,6 +208,8 @@ class Recall(Averaged):
     {'0': 0.0, '1': 0.5}
     """
 
+    share_of: ClassVar[Literal["class", "others", ""]] = "class"
+
     def ratio(self, cases: Cases) -> tuple[Tensor, Tensor]:
         """Return above and below the line of each class, ``[K]``."""
         return cases.tp, cases.tp + cases.fn
@@ -221,6 +235,8 @@ class Specificity(Averaged):
     >>> Specificity().on(logits, target)
     0.5
     """
+
+    share_of: ClassVar[Literal["class", "others", ""]] = "others"
 
     def ratio(self, cases: Cases) -> tuple[Tensor, Tensor]:
         """Return above and below the line of each class, ``[K]``."""

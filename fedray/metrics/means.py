@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -35,6 +36,10 @@ class Accuracy(MeanMetric):
         """Return the metric of a task; where some positions may not count, that over all that do."""
         found = super().of(task)
         return PositionAccuracy(self.title).of(task) if task.partial else found
+
+    def shares(self, support: Sequence[int]) -> dict[str, int]:
+        """Return the number of all examples; nothing where each class is a question of its own."""
+        return {} if self.task.several else {self.title: sum(support)}
 
     def values(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the share of right positions of each example, ``[B]``."""

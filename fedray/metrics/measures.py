@@ -14,7 +14,9 @@ from torch import Tensor
 from fedray.core.errors import ConfigError, one_line
 from fedray.core.losses import LossFn, per_example, summed
 from fedray.core.messages import Floats, Ints
+from fedray.core.one_answer import OneAnswer
 from fedray.metrics.base import Metric, metrics
+from fedray.metrics.intervals import Interval, intervals
 from fedray.metrics.sums import State, added, on_host
 from fedray.metrics.support import MOST_CLASSES, Support
 from fedray.tasks import Task
@@ -149,6 +151,16 @@ class Measures:
         found = {m.title: m.table(states[m.title]) for m in self.summed if m.title in states}
         return {title: table for title, table in found.items() if table is not None}
 
+    def intervals(self, numbers: Mapping[str, float], states: States) -> dict[str, Interval]:
+        """Return the intervals of the numbers of some examples that are shares of them, by name.
+
+        Args:
+            numbers: by name.
+            states: the sums that they are of; without the examples of each class there are none.
+        """
+        table = self.tables(states).get(Support.name)
+        return {} if table is None else intervals(self.metrics, numbers, table["counts"], table["examples"])
+
     def columns(self, states: Sequence[States]) -> dict[str, Floats]:
         """Return the numbers of each group, ``[G]``; NaN for a group that has none of that name."""
         each = [self.numbers(one) for one in states] if self.summed else []
@@ -163,6 +175,11 @@ class Measures:
         titles = [metric.title for metric in self.summed if metric.by_client]
         found = {title: [one.get(title, {}) for one in states] for title in titles}
         return {title: own for title, own in found.items() if any(own)}
+
+    def only(self, states: Sequence[State]) -> list[OneAnswer | None]:
+        """Return of each group's sums of the examples of each class, if all its examples have the same answer."""
+        support = next((metric for metric in self.summed if isinstance(metric, Support)), None)
+        return [support.only(state) if support is not None and state else None for state in states]
 
     def cells(self, title: str, state: State) -> list[dict[str, Any]] | None:
         """Return what the table of clients holds of the sums of one client; None: there are none."""

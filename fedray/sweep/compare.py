@@ -176,7 +176,7 @@ def lines(contender: Contender, note: str = "") -> Iterator[Line]:
         plan = contender.config.plan(contender.folder.encoding(), contender.folder.inputs(), contender.folder.meaning())
         yield from _alone(plan, contender, own)
         return
-    test = evaluate_run(contender.config, contender.folder, None, warn=False) if final.get("test") else {}
+    test = evaluate_run(contender.config, contender.folder, None, warn=False).numbers if final.get("test") else {}
     data = contender.config.plan(contender.folder.encoding()).task.data
     tested = data.test is not None and contender.config.evaluate.every > 0
     note = "no model of all" if tested and not test else ""
@@ -242,7 +242,7 @@ def _tested(plan: Plan, folder: RunFolder) -> Iterator[tuple[int, dict[str, floa
                 seed=plan.task.seed,
                 round=saved.round + 1,
                 augment=plan.task.augment,
-            )
+            ).numbers
             yield client, {name: value for name, value in found.items() if name != "examples"}
     finally:
         rows.close()

@@ -60,6 +60,15 @@ def test_a_threshold_is_said_for_predictions_and_evaluations(cli: Cli, small: Pa
         assert [line.split(",")[1] for line in lines] == [f'"{said}"'] * 2
         told = json.loads(cli("evaluate", "out", "--threshold", threshold, "--json").out)["test"]
         assert (told["sensitivity"], told["specificity"]) == ((1.0, 0.0) if said == "yes" else (0.0, 1.0))
+        intervals = json.loads(cli("evaluate", "out", "--threshold", threshold, "--json").out)["intervals"]
+        assert {name: one["of"] for name, one in intervals.items()} == {
+            "accuracy": 3,
+            "sensitivity": 1,
+            "specificity": 2,
+        }
+        assert "accuracy" in (shown := cli("evaluate", "out", "--threshold", threshold).out)
+        assert " to 1.000, of 1)" in shown or "(0.000 to " in shown
+        assert "Wilson's intervals, 95 %" in shown
         clients = json.loads(cli("evaluate", "out", "--clients", "--threshold", threshold, "--json").out)["clients"]
         assert {one["sensitivity"] for one in clients} <= {1.0 if said == "yes" else 0.0, None}
     cli("predict", "out", "new.csv", "--threshold", "2").refused("threshold=2.0: a probability above 0 and below 1")

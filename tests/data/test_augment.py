@@ -223,7 +223,7 @@ def test_a_config_has_it_and_its_evaluation_too(tmp_path: Path) -> None:
     config = Config.load(tmp_path / "run" / "config.yaml")
     assert config.augment == (Crop(padding=1), Normalize())
     assert result.history[0].test is not None
-    assert evaluate_run(config, RunFolder(tmp_path / "run"), None)["loss"] == result.history[0].test["loss"]
+    assert evaluate_run(config, RunFolder(tmp_path / "run"), None).numbers["loss"] == result.history[0].test["loss"]
 
 
 class Noisy(Dataset[Any]):

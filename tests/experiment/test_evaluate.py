@@ -74,7 +74,7 @@ def test_how_it_is_cut_does_not_change_what_is_measured(rows: int, piece: int) -
     y[: min(2, rows)] = [0, 1][: min(2, rows)]
     module = linear([[1.0, -2.0, 0.5], [0.0, 1.0, 1.0]])
     test = Examples(torch.from_numpy(x), torch.from_numpy(y))
-    found = evaluate_model(module, test, measured(cross_entropy, Classification()), rows=piece)
+    found = evaluate_model(module, test, measured(cross_entropy, Classification()), rows=piece).numbers
     scores = x @ module.weight.detach().numpy().T
     assert found["examples"] == rows
     assert found["accuracy"] == pytest.approx(accuracy_score(y, scores.argmax(axis=1)))
@@ -94,7 +94,11 @@ def test_a_model_is_measured_in_evaluation_mode_and_without_a_graph() -> None:
             return super().forward(x)
 
     test = Examples(torch.zeros(3, 2), torch.zeros(3, 1))
-    assert evaluate_model(Watched(2, 1), test, measured(mse, Regression())).keys() == {"examples", "loss", "mse"}
+    assert evaluate_model(Watched(2, 1), test, measured(mse, Regression())).numbers.keys() == {
+        "examples",
+        "loss",
+        "mse",
+    }
     assert seen == [(False, False)]
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,9 +17,13 @@ from fedray.core.errors import ConfigError
 from fedray.core.record import VIEWS
 from fedray.experiment.build import Config
 from fedray.experiment.evaluate import evaluate_run
-from fedray.experiment.evaluate_clients import evaluate_clients
+from fedray.experiment.evaluate_clients import each_json, evaluate_clients, intervals_told
 from fedray.experiment.export import export_model, lacking
 from fedray.experiment.given import GivenModel
+from fedray.metrics import Sensitivity
+from fedray.metrics.intervals import shown, wilson
+from fedray.rundir.client_table import ClientRows
+from fedray.rundir.each_client import MOST_SHOWN
 from fedray.rundir.folder import RunFolder
 from tests.helpers import Problem, class_problem, seeded
 
@@ -99,7 +104,7 @@ def test_a_server_without_a_whole_model_is_not_tested_and_its_export_says_so(
     assert lacks in lacking(folder)
     assert bool(lacking(folder)) == bool(lacks)
     if not lacks:
-        assert evaluate_run(config, folder, None)["examples"] == 20
+        assert evaluate_run(config, folder, None).numbers["examples"] == 20
         return
     with pytest.raises(ConfigError, match=r"no whole model to test, .*: fedray evaluate .*run --clients$"):
         evaluate_run(config, folder, None)
@@ -168,3 +173,31 @@ def test_another_frozen_body_is_noticed(
     monkeypatch.setattr(Bodied, "body_seed", 3)
     with pytest.raises(ConfigError, match="neither these frozen tensors nor the model's own are those of the run"):
         evaluate_run(config_of(fedray.FedAvg(), problem), folder, None)
+
+
+def rows_of(clients: int) -> ClientRows:
+    """Clients with 10 well and 4 ill patients each, of whom 8 and 3 are found."""
+    support = [[{"class": "well", "count": 10}, {"class": "ill", "count": 4}]] * clients
+    values = {"loss": 0.3, "accuracy": 11 / 14, "sensitivity": 0.75, "specificity": 0.8}
+    columns = {name: np.full(clients, value) for name, value in values.items()}
+    whole = {"sensitivity": 0.75, "specificity": 0.8}
+    sizes = np.full(clients, 14)
+    return ClientRows("global", np.arange(clients), sizes, columns, whole, cells={"support": support})
+
+
+def test_shares_of_clients_have_intervals() -> None:
+    ((view, table),) = intervals_told([rows_of(2)], str, None)
+    assert (view, table.head) == ("clients_test", ["client", "accuracy", "sensitivity", "specificity"])
+    assert [line[0] for line in table.lines] == ["0", "1", "all"]
+    assert table.lines[0][2] == shown(wilson(3, 4))
+    assert table.lines[2][1:] == [shown(wilson(22, 28)), shown(wilson(6, 8)), shown(wilson(16, 20))]
+    ((_, table),) = intervals_told([rows_of(MOST_SHOWN + 1)], str, None)
+    assert [line[0] for line in table.lines] == ["all"]
+    (first, _) = each_json([rows_of(2)], str)
+    low, high, of = (first["intervals"]["sensitivity"][key] for key in ("low", "high", "of"))
+    assert (low, high, of) == wilson(3, 4)[1:]
+    chosen = [Sensitivity(positive="well", label="of_well")]
+    assert intervals_told([replace(rows_of(2), cells={})], str, chosen) == []
+    renamed = replace(rows_of(2), metrics={"of_well": np.full(2, 0.8)}, whole={})
+    ((_, table),) = intervals_told([renamed], str, chosen)
+    assert table.lines[1] == ["1", shown(wilson(8, 10))]

@@ -134,7 +134,10 @@ def test_without_a_choice_two_classes_have_the_metrics_of_yes_or_no(run: fedray.
             assert one.test[name] == other.test[name]
             assert one.clients_personal[name] == other.clients_personal[name]
     assert "metrics" not in (plain.run_dir / "config.yaml").read_text()
-    assert not plain.history[-1].tables
+    counts = [int((y == number).sum()) for number in (0, 1)]
+    answers = [int((said == number).sum()) for number in (0, 1)]
+    table = {"classes": ["0", "1"], "counts": counts, "said": answers, "examples": len(y)}
+    assert plain.history[-1].tables["test"] == {"support": table}
 
 
 def test_without_a_choice_three_classes_have_accuracy_alone(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     }
     config, folder = Config.bind("hospitals", content, content), RunFolder(place / "run")
     list(config.experiment(folder).records())
-    metrics = evaluate_run(config, folder, None)
+    metrics = evaluate_run(config, folder, None).numbers
     kept = Path(shutil.move(test, place / "test.csv"))
     shutil.rmtree(place / "tables")
     return Trained(Path(shutil.move(folder.path, place / "moved")), kept, metrics)

@@ -52,10 +52,10 @@ def examples(count: int) -> Examples:
 
 def test_a_host_without_room_for_a_piece_takes_half_of_it() -> None:
     test, module = examples(50), Narrow(10)
-    found = evaluate_model(module, test, MEASURES, rows=30)
+    found = evaluate_model(module, test, MEASURES, rows=30).numbers
     assert [rows for rows in SEEN if rows <= 10] == [7, 8, 7, 8, 10, 10]
     module.room = 50
-    assert evaluate_model(module, test, MEASURES) == pytest.approx(found)
+    assert evaluate_model(module, test, MEASURES).numbers == pytest.approx(found)
     module.room = 0
     with pytest.raises(MemoryError):
         evaluate_model(module, test, MEASURES)
@@ -116,10 +116,10 @@ def test_a_run_that_is_over_is_evaluated_as_the_run_did(tmp_path: Path) -> None:
     config, folder = config_of(problem, args), RunFolder(tmp_path / "run")
     records = list(config.experiment(folder).records())
     SEEN.clear()
-    found = evaluate_run(config, folder, None)
+    found = evaluate_run(config, folder, None).numbers
     assert {name: found[name] for name in records[-1].test} == records[-1].test
     assert SEEN[-3:] == [16, 16, 8]
-    assert evaluate_run(config, folder, None) == found
+    assert evaluate_run(config, folder, None).numbers == found
 
 
 def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:

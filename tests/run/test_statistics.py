@@ -115,7 +115,7 @@ def test_after_a_resume_and_after_the_run_it_is_the_same(buffers: BufferPolicy, 
     rest = list(config(buffers).experiment(folder, resume=True).records())
     for view in ("test", "clients_test", "clients_personal"):
         assert getattr(rest[-1], view) == getattr(whole[-1], view)
-    assert evaluate_run(config(buffers), folder, None)["loss"] == rest[-1].test["loss"]
+    assert evaluate_run(config(buffers), folder, None).numbers["loss"] == rest[-1].test["loss"]
     export_model(folder, tmp_path / "model.safetensors")
     exported, written = load_file(tmp_path / "model.safetensors"), load_file(folder.path / "model.safetensors")
     assert all(torch.equal(exported[name], written[name]) for name in written)
