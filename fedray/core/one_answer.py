@@ -9,6 +9,9 @@ import numpy as np
 
 from fedray.core.errors import listed
 
+ONE_ANSWER = "one_answer"
+"""The key of the line in the summary of a run."""
+
 
 class OneAnswer(NamedTuple):
     """The class that is the answer for all of some examples, though they are of several.
@@ -72,5 +75,5 @@ def told(
     cures = [] if weights else ["`local.class_weights: balanced`"]
     cures.append("more rounds, or another learning rate")
     if threshold:
-        cures.append("another threshold (`task: {name: binary, threshold: 0.3}`, or `fedray evaluate --threshold 0.3`)")
+        cures.append("another threshold (`--threshold 0.3` of `fedray evaluate` and `predict`, or in the task)")
     return f"one class is the only answer: {'; '.join(parts)}; what may help: {', '.join(cures)}"

@@ -110,6 +110,10 @@ class Metric:
         """Return what else there is to tell of some sums, ready for JSON; None: nothing."""
         return None
 
+    def of_client(self, state: State) -> State:
+        """Return the part of a client's sums that ``cells`` needs."""
+        return state
+
     def cells(self, state: State) -> list[dict[str, Any]]:
         """Return what the table of clients holds of some sums, of a metric that is ``by_client``."""
         raise NotImplementedError

@@ -172,8 +172,8 @@ class Measures:
 
         Groups without sums, as those without examples are, have an empty state.
         """
-        titles = [metric.title for metric in self.summed if metric.by_client]
-        found = {title: [one.get(title, {}) for one in states] for title in titles}
+        kept = [metric for metric in self.summed if metric.by_client]
+        found = {metric.title: [metric.of_client(one.get(metric.title, {})) for one in states] for metric in kept}
         return {title: own for title, own in found.items() if any(own)}
 
     def only(self, states: Sequence[State]) -> list[OneAnswer | None]:

@@ -45,6 +45,10 @@ class Support(Confusion):
         """Return nothing: they are counts."""
         return {}
 
+    def of_client(self, state: State) -> State:
+        """Return the counts alone: a tensor for each of many clients would hold what all of them share."""
+        return {name: part for name, part in state.items() if name in self.counted}
+
     def cells(self, state: State) -> list[dict[str, Any]]:
         """Return the ``count`` of each ``class``, also of those without examples."""
         found = self._table(state)

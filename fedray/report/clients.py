@@ -22,12 +22,16 @@ from fedray.report.told import Setting, Told
 from fedray.rundir.client_table import TRAIN, metrics_in, newest_part
 from fedray.rundir.each_client import SUPPORT, of_each_class
 from fedray.rundir.names import LABELS
+from fedray.sweep.compare import ALONE, POOLED
 
 MOST_CLIENTS = 200
 """The number of clients that a table has room for."""
 
 CONFUSION = "confusion_matrix"
 """The column of confusion matrices in the table of clients."""
+
+BASELINES = {ALONE: "each client alone", POOLED: "all rows in one place"}
+"""The baselines of a comparison, in words."""
 
 _MOST_COLUMNS, _MOST_NAMED, _MOST_POINTS = 100, 12, 100
 
@@ -235,10 +239,12 @@ def _side_by_side(settings: Sequence[Setting]) -> Iterator[Block]:
             for place, client in enumerate(first.clients)
         ]
         seeds = ", mean over seeds" if len(every) > len(found) else ""
+        labels = {one.label for one, _ in found}
+        told = "".join(f" {name}: {words}." for name, words in BASELINES.items() if name in labels)
         yield Table(
             ["client", "rows", *(one.label for one, _ in found)],
             rows,
-            f"{title_of(metric)} of {WHOSE[OWN]}, at the last evaluation{seeds} (own.{metric}).",
+            f"{title_of(metric)} of {WHOSE[OWN]}, at the last evaluation{seeds} (own.{metric}).{told}",
             f"Clients side by side: {metric}" if number else "",
         )
 

@@ -8,16 +8,19 @@ from functools import partial
 from pathlib import Path
 
 from fedray.core.errors import counted, listed
-from fedray.core.record import OWN, more_is_better
+from fedray.core.one_answer import told
+from fedray.core.record import OWN, VIEWS, more_is_better
 from fedray.report.blocks import Block, Cell, Facts, Figures, Section, Table, Verbatim, Words, number
 from fedray.report.charts import Chart
 from fedray.report.clients import client_blocks
 from fedray.report.confusion import confusion_blocks
 from fedray.report.costs import cost_blocks
+from fedray.report.intervals import interval_blocks
 from fedray.report.privacy import privacy_blocks
 from fedray.report.progress import MOST_CURVES, progress_charts
 from fedray.report.target import Target, target_blocks
 from fedray.report.told import Setting, Told, read_runs, settings_of
+from fedray.rundir.each_client import SUPPORT
 from fedray.sweep import Cell as SweepCell
 from fedray.sweep import Outcome, Sweep, in_words, notes, tabulate
 
@@ -64,6 +67,7 @@ def report_sections(
         Section("Over rounds", list(_progress(settings))),
         Section("Rounds to target", list(target_blocks(settings, target))),
         Section("Clients", list(client_blocks(settings))),
+        Section("Intervals", list(interval_blocks(settings))),
         Section("Confusion", list(confusion_blocks(settings))),
         Section("Failures", list(_failures(runs))),
         Section("Privacy", list(privacy_blocks(settings))),
@@ -108,6 +112,12 @@ def _overview(settings: Sequence[Setting]) -> Iterator[Block]:
             yield Words(
                 f"{run.folder} is {run.status.state}: its numbers are those up to round {run.status.round}", warns=True
             )
+    for run in runs:
+        tables = {section: run.table(section, SUPPORT) for section in ("test", *VIEWS.values())}
+        two = any(len(table.get("classes", ())) == 2 for table in tables.values())
+        weights = run.options.get("local.class_weights", run.options.get("class_weights"))
+        if words := told(tables, threshold=two, weights=weights not in (None, "", "null")):
+            yield Words(f"{run.folder}: {words}", warns=True)
     if len(settings) > MOST_CURVES:
         yield Words(
             f"Charts show the first {MOST_CURVES} of {len(settings)} settings; tables have all of them.", warns=True

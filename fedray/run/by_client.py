@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from fedray.core.messages import BlockReport
+from fedray.core.one_answer import OneAnswer
 from fedray.core.record import VIEWS, RoundRecord, more_is_better
 from fedray.metrics.measures import Measures, together
 from fedray.run.evaluation import HoldoutReport
 from fedray.rundir.client_table import TRAIN, ClientRows
+from fedray.rundir.each_client import SUPPORT
 
 SPREAD = ("mean", "client_mean", "std", "p10", "p50", "p90", "worst")
 """The numbers of a metric over clients, see :func:`spread`."""
@@ -67,9 +69,21 @@ def held_out(reports: Sequence[HoldoutReport], measures: Measures) -> list[Clien
             values[name] = np.concatenate(columns)[order]
         states = together(report.states.get(view, {}) for report in seen)
         whole, tables = measures.numbers(states), measures.tables(states)
-        cells = _cells(seen, view, order.tolist(), measures)
-        found.append(ClientRows(view, clients[order], examples, values, whole, tables, cells))
+        cells, only = _cells(seen, view, order.tolist(), measures), _only(seen, view, measures)
+        found.append(ClientRows(view, clients[order], examples, values, whole, tables, cells, only))
     return found
+
+
+def _only(reports: Sequence[HoldoutReport], view: str, measures: Measures) -> dict[int, OneAnswer]:
+    """Return the clients all of whose examples, of several classes, have one answer, where that is known."""
+    each = (
+        (client, one)
+        for report in reports
+        for client, one in zip(
+            report.clients.tolist(), measures.only(report.apart.get(view, {}).get(SUPPORT, ())), strict=False
+        )
+    )
+    return {client: one for client, one in each if one is not None}
 
 
 def _cells(

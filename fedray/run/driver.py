@@ -18,6 +18,7 @@ from fedray.core.hardware import machine, versions
 from fedray.core.record import RoundRecord
 from fedray.local.views import has_own
 from fedray.models.prototype import peek
+from fedray.run.answers import Answers
 from fedray.run.best import Best
 from fedray.run.client_spending import spending_of
 from fedray.run.ending import ENDED_BY, Ending, ending_again, lost_callbacks
@@ -241,8 +242,8 @@ class _Drive:
         withhold = nothing if run.plan.privacy is None else NotPrivate(run.folder.path / NOT_PRIVATE)
         begin = partial(Rounds, run.plan, self._state, executor, self._save, stopping, awaited=bool(run.callbacks))
         self._rounds = begin(keep=self._clients.write, spending=self._spending, withhold=withhold, ending=self._ending)
-        guarded = (Guarded(made(tracker)) for tracker in run.trackers)
-        self._trackers: list[Tracker] = [JsonLines(run.folder.path / METRICS), Labels(), *guarded]
+        guarded, self._answers = (Guarded(made(one)) for one in run.trackers), Answers(run.plan, self._clients)
+        self._trackers: list[Tracker] = [JsonLines(run.folder.path / METRICS), Labels(), self._answers, *guarded]
         self._last: RoundRecord | None = None
         self._best, self._status = Best(run.plan, run.folder, self._state), "failed"
         self._error: str | None = None
@@ -286,8 +287,7 @@ class _Drive:
         kept, meaning = run.plan.checkpoint, Meaning.of(run.plan.task).to_json()
         begun = {**origin(run.plan.task.data, run.hardware, run.plan.sampler), ENDED_BY: self._ending()}
         wrote = {**begun, "callbacks": list(run.callbacks), "frozen": self._frozen, "meaning": meaning}
-        wrote |= {"privacy": self._spending.to_json()} if self._spending else {}
-        content = snapshot(run.plan, state, wrote)
+        content = snapshot(run.plan, state, wrote | ({"privacy": self._spending.to_json()} if self._spending else {}))
         try:
             checkpoint.write(run.folder.checkpoints, content, kept.keep, kept.every * kept.history)
             write_sent(run.folder.path, run.plan, state.sent, state.round)
@@ -380,8 +380,7 @@ class _Drive:
             "status": self._status,
             **({"error": self._error} if self._error else {}),
             **(dict([self._rounds.ended]) if self._rounds.ended else {}),
-            **self._best.told(),
-            **plan.not_private,
+            **(self._best.told() | self._answers.told() | plan.not_private),
             **({"privacy": self._spending.statement()} if self._spending else {}),
             "rounds": state.round,
             "rounds_wanted": plan.rounds,

@@ -15,6 +15,8 @@ KEYS: Mapping[str, str] = {
     "under ``checkpoint.best``.",
     "not_private": "Words for noise that anybody can take off (``noise: seeded``); there alone.",
     "privacy": "What can be claimed of the run, as ``privacy.json`` has it; under ``privacy``.",
+    "one_answer": "Where one class is the answer for all examples of the newest evaluation, though they are of "
+    "several; there alone.",
     "rounds": "Rounds that are done.",
     "rounds_wanted": "Rounds that the config asks for.",
     "resumed_from": "Round of the checkpoint that this driver went on from; 0: it began.",

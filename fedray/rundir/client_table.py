@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fedray.core import inject
 from fedray.core.errors import ConfigError
+from fedray.core.one_answer import OneAnswer
 from fedray.core.record import VIEWS, headline, more_is_better
 from fedray.rundir import durable
 from fedray.rundir.names import CLIENTS
@@ -50,6 +51,7 @@ class ClientRows:
         whole: of metrics that are no means over examples, the values of all examples together.
         tables: metrics of all examples together that are no numbers, by name.
         cells: those of each client, by name, ``[C]``: records of equal keys; None for a client that has none.
+        only: the clients for whose examples, of several classes, there is one answer, by their index.
     """
 
     view: str
@@ -59,6 +61,7 @@ class ClientRows:
     whole: Mapping[str, float] = field(default_factory=dict)
     tables: Mapping[str, Any] = field(default_factory=dict)
     cells: Mapping[str, Sequence[Sequence[Mapping[str, Any]] | None]] = field(default_factory=dict)
+    only: Mapping[int, OneAnswer] = field(default_factory=dict)
 
 
 def parts_in(folder: Path) -> dict[int, Path]:
@@ -133,6 +136,7 @@ class ClientTable:
 
     def __init__(self, folder: Path, name_of: Callable[[int], str], keep: int | None = None) -> None:
         self._folder, self._name_of, self._keep = folder, name_of, keep
+        self.only: Mapping[str, Mapping[int, OneAnswer]] = {}  # of the newest evaluation, by view
         self._scores: dict[int, float] = {}
         self._importing: threading.Thread | None = None
 
@@ -163,6 +167,7 @@ class ClientTable:
         """
         import pyarrow.parquet
 
+        self.only = {one.view: one.only for one in rows if one.view in VIEWS}
         file = io.BytesIO()
         pyarrow.parquet.write_table(self._table(round, rows), file)
         self._folder.mkdir(exist_ok=True)

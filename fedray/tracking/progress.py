@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedray.core.errors import counted
+from fedray.core.one_answer import ONE_ANSWER
 from fedray.core.record import VIEWS, RoundRecord, headline
 from fedray.rundir.names import to_go_on, to_look_at
 from fedray.tracking.base import RunInfo
@@ -119,8 +120,9 @@ class Progress:
 
 
 def at_the_end(run_dir: Path, summary: dict[str, Any], hints: Sequence[str]) -> list[str]:
-    """Return the lines below the table at the end: the run folder, how to go on, how to look at what was written."""
-    lines = [f"run folder: {run_dir}"]
+    """Return the lines below the table at the end: a doubt, the run folder, how to go on, how to look at all."""
+    lines = [str(summary[ONE_ANSWER])] if ONE_ANSWER in summary else []
+    lines.append(f"run folder: {run_dir}")
     if limit := summary.get("budget") or summary.get("early_stopped"):
         lines.append(f"{limit}; to go on: {to_go_on(run_dir, limit=limit.split()[0])}")
     return [*lines, *hints]

@@ -12,8 +12,11 @@ import torch
 
 import fedray
 from fedray.core.losses import cross_entropy
+from fedray.core.one_answer import OneAnswer
 from fedray.data.spec import DataSpec
 from fedray.metrics import AUROC, Accuracy, ConfusionMatrix, Dice, Metric, Sensitivity, measured
+from fedray.metrics.measures import together
+from fedray.metrics.sums import on_host
 from fedray.metrics.support import MOST_CLASSES, Support
 from fedray.tasks import Multilabel, inferred
 from tests.helpers import class_problem
@@ -53,6 +56,25 @@ def test_it_goes_with_metrics_that_rest_on_single_classes(chosen: Metric, there:
 def test_very_many_classes_are_not_counted() -> None:
     many = inferred(torch.zeros(2, MOST_CLASSES + 1), torch.zeros(2, dtype=torch.int64))
     assert [metric.title for metric in measured(cross_entropy, many, [AUROC()]).metrics] == ["auroc"]
+
+
+def test_what_is_sent_of_each_client_are_counts_alone() -> None:
+    measures = measured(cross_entropy, inferred(OUTPUT, TARGET), [AUROC()])
+    states = measures.states(on_host(measures(OUTPUT, TARGET)), np.arange(30) % 3, 3)
+    each = measures.apart(states)["support"]
+    assert [set(state) for state in each] == [{"pairs"}] * 3
+    assert [sum(cell["count"] for cell in measures.cells("support", state) or ()) for state in each] == [10] * 3
+    whole = measures.tables(together(states))["support"]
+    assert (whole["examples"], whole["counts"], sum(whole["said"])) == (30, [15, 15, 0], 30)
+
+
+def test_one_answer_is_known_of_each_client() -> None:
+    target, group = torch.tensor([0, 0, 1, 1, 1, 1]), np.array([0, 0, 0, 1, 1, 2])
+    output = torch.stack([torch.tensor([1.0, 1.0, 1.0, 1.0, -1.0, -1.0]), torch.zeros(6)], dim=1)
+    measures = measured(cross_entropy, inferred(output, target), [AUROC()])
+    states = measures.states(on_host(measures(output, target)), group, 3)
+    assert measures.only(measures.apart(states)["support"]) == [OneAnswer("0", 1, 3), None, None]
+    assert measures.only([]) == []
 
 
 def test_the_table_of_clients_has_the_counts_and_the_ledger_says_so(tmp_path: Path) -> None:

@@ -46,7 +46,9 @@ def test_settings_stand_side_by_side_for_each_client(tmp_path: Path) -> None:
     assert [row[:2] for row in table.rows] == [["<h0>", 8], ["<h1>", 5], ["<h2>", 2]]
     assert table.rows[1][2:] == pytest.approx([0.62] * 3)
     assert table.caption.startswith("Accuracy of the model that each client would use")
-    assert "mean over seeds (own.accuracy)" in table.caption
+    assert table.caption.endswith(
+        "mean over seeds (own.accuracy). local_only: each client alone. centralized: all rows in one place."
+    )
     assert not table.folded
     other = [*runs, write_run(tmp_path / "other", 1, "fedprox", sizes=(8, 6))]
     blocks = list(client_blocks(settings_of(told(*other))))

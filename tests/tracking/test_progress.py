@@ -24,6 +24,11 @@ def test_a_run_that_met_its_limit_says_how_to_go_on(tmp_path: Path) -> None:
     assert lines == [f"run folder: {tmp_path}", said, "look"]
 
 
+def test_one_answer_for_all_is_said_before_all_else(tmp_path: Path) -> None:
+    lines = at_the_end(tmp_path, {"one_answer": "one class is the only answer: 'no' for all"}, ["look"])
+    assert lines == ["one class is the only answer: 'no' for all", f"run folder: {tmp_path}", "look"]
+
+
 def test_newcomers_are_counted_at_the_end() -> None:
     told = Progress(RunInfo(Path("runs/x"), "x", 10))
     own = {"loss": {"mean": 0.5}}
