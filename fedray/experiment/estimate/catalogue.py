@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -49,6 +50,9 @@ KINDS: dict[str, Registry] = {
     "callbacks": callbacks,
 }
 
+_REFERENCE = re.compile(r":\w+:`(?:~[\w.]*\.)?([\w.]+)`")
+"""A name that the site of the documentation makes a link of."""
+
 
 def catalogue(kind: str | None = None) -> RenderableType:
     """List the registered parts: the name of each, what it is, and below its options with their defaults.
@@ -81,7 +85,7 @@ def catalogue(kind: str | None = None) -> RenderableType:
 def summary(part: object) -> str:
     """Return the first paragraph of a part's documentation, as plain text on one line."""
     text = inspect.cleandoc(getattr(part, "__doc__", None) or "")
-    return " ".join(text.partition("\n\n")[0].split()).replace("``", "")
+    return _REFERENCE.sub(r"\1", " ".join(text.partition("\n\n")[0].split())).replace("``", "")
 
 
 def call(name: str, options: dict[str, Any]) -> str:

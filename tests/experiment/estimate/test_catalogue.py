@@ -33,6 +33,13 @@ def test_a_summary_is_a_paragraph_not_a_line() -> None:
     assert summary(Part) == "A sentence that goes on in its second line."
 
 
+def test_a_summary_has_names_in_the_place_of_links() -> None:
+    class Part:
+        """As :class:`fedray.server.Adam`, :class:`~fedray.core.layout.Layout` and :func:`tag` say."""
+
+    assert summary(Part) == "As fedray.server.Adam, Layout and tag say."
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_list_has_a_line_for_each_part(cli: Cli, kind: str) -> None:
     """Its name and a sentence about it, which is never cut; options stand below, if it has any."""
@@ -51,6 +58,7 @@ def test_list_has_a_line_for_each_part(cli: Cli, kind: str) -> None:
 def test_list_shows_defaults_and_what_is_needed(cli: Cli) -> None:
     everything = cli("list")
     assert everything.status == 0
+    assert ":`" not in everything.out
     assert re.search(r"\n  fedprox +FedProx \(.*\.\n +weight=auto, mu=0.01\n", everything.out)
     assert re.search(r"\n  uniform +A fixed .*\n +clients=<needed>\n", everything.out)
     assert [line for line in everything.out.splitlines() if line in KINDS] == list(KINDS)
