@@ -12,7 +12,7 @@ import sys
 import types
 from array import array
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,8 +33,8 @@ from fedray.core.kept import (
     KeptSequence,
     KeptSet,
     KeptSlot,
-    KeptTensor,
     Large,
+    kept_tensor,
     pieces,
 )
 
@@ -103,7 +103,7 @@ class HiddenState:
         if isinstance(value, Tensor):
             size = 0 if value.device.type == "meta" else sum(piece.nbytes for piece in pieces(value))
             if size > 0 and id(value) not in self._elsewhere:
-                self._keep(KeptTensor, name, value, size)
+                self._keep(kept_tensor, name, value, size)
             waiting.append((name, _Attributes(value)))
         elif isinstance(value, np.ndarray):
             if value.dtype == object:
@@ -152,7 +152,7 @@ class HiddenState:
         elif isinstance(value, nn.Module | types.SimpleNamespace) or not _settled(type(value)):
             self._look_into(name, value, waiting)
 
-    def _keep(self, kind: type[Kept], name: str, value: Any, size: int) -> None:
+    def _keep(self, kind: Callable[[str, Any], Kept], name: str, value: Any, size: int) -> None:
         """Keep the value of something of ``size`` bytes, or no more than whether it changes."""
         if size <= LARGEST:
             self._kept.append(kind(name, value))

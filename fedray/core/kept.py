@@ -16,12 +16,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedray.core.errors import ConfigError, an
 
 SCALARS = (int, float, complex, str, bytes, bool, type(None))
 _EMPTY = object()
+_LOOKED_AT_WHOLE, _SAMPLED = 1 << 16, 1009
+"""Numbers of a frozen parameter from which on not all are compared each time, and the distance of those that are.
+
+The distance is a prime, so that the sample is of no single column.
+"""
 
 
 def same(one: Any, other: Any) -> bool:
@@ -147,6 +152,44 @@ class KeptTensor(Kept):
                 piece.copy_(saved)
         else:
             self.value.data = self.saved.clone()
+
+
+class KeptFrozen(KeptTensor):
+    """A parameter that nobody trains, as the base of adapters is: to compare all of it would cost as much as a step.
+
+    All of it is compared where its version, its place, or one number in a thousand is another one: a write into it
+    counts in its version, one through ``.data`` does not, and is seen if it reaches one of those.
+    """
+
+    def __init__(self, name: str, value: Tensor) -> None:
+        super().__init__(name, value)
+        self._some = self.saved.view(-1)[::_SAMPLED]
+        self._seen = self._state()
+
+    def _state(self) -> tuple[object, ...]:
+        now = self.value.detach()
+        version = 0 if now.is_inference() else self.value._version
+        return _looks(now), now.stride(), now.data_ptr(), version
+
+    def differences(self) -> list[str]:
+        state = self._state()
+        if state == self._seen and torch.equal(self.value.detach().view(-1)[::_SAMPLED], self._some):
+            return []
+        found = super().differences()
+        self._seen = state
+        return found
+
+    def restore(self) -> None:
+        super().restore()
+        self._seen = self._state()
+
+
+def kept_tensor(name: str, value: Tensor) -> KeptTensor:
+    """Keep a tensor: a large parameter that is not trained as :class:`KeptFrozen`."""
+    frozen = isinstance(value, nn.Parameter) and not value.requires_grad and value.layout == torch.strided
+    if frozen and value.is_contiguous() and value.numel() >= _LOOKED_AT_WHOLE:
+        return KeptFrozen(name, value)
+    return KeptTensor(name, value)
 
 
 class KeptArray(Kept):

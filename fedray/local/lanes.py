@@ -19,6 +19,7 @@ from fedray.core.hidden_state import HiddenState
 from fedray.core.layout import Layout
 from fedray.data.columns.inputs import Inputs, call, like
 from fedray.local.lane_rules import Rule, rule_of
+from fedray.models.shared import shared_of
 from fedray.tasks import logits_of
 
 Tensors = Mapping[str, Tensor]
@@ -56,7 +57,7 @@ def lanes_of(module: nn.Module, layout: Layout, x: Inputs) -> Lanes | str:
     if isinstance(leaves, str):
         return leaves
     seen: list[dict[str, set[int | None]]] = []
-    hidden = HiddenState({"model": module}, layout.tensors(module).values())
+    hidden = HiddenState({"model": module}, [*layout.tensors(module).values(), *shared_of(module)])
     with hidden.put_back(), put_back(), torch.no_grad(), catch_warnings():
         # Activation checkpointing says that nothing here needs a gradient.
         simplefilter("ignore")

@@ -16,6 +16,7 @@ from fedray.data.columns.inputs import Inputs
 from fedray.local.losses import loss_on
 from fedray.local.modes import train_mode
 from fedray.local.task import LocalTask, autocast
+from fedray.models.shared import shared_of
 from fedray.tasks import outputs_of
 
 
@@ -58,8 +59,8 @@ class Replica:
         return row, [named[entry.name] for entry in layout.parameters]
 
     def _elsewhere(self) -> Iterable[Tensor]:
-        """Return the tensors of the module that are put back by who trains it."""
-        return self._task.layout.tensors(self.module).values()
+        """Return the tensors of the module that are put back by who trains it, and those that nobody writes to."""
+        return [*self._task.layout.tensors(self.module).values(), *shared_of(self.module)]
 
     @contextmanager
     def moving(self, names: Collection[str] | None) -> Iterator[None]:

@@ -33,6 +33,7 @@ from fedray.local.moments import KeptRows
 from fedray.local.per_example import Beside, ClippedGradients
 from fedray.local.step import Block, Fit, Step
 from fedray.local.task import LocalTask, autocast
+from fedray.models.shared import shared_of
 from fedray.tasks import logits_of
 
 _NOTHING = contextlib.nullcontext()
@@ -65,7 +66,8 @@ class StackedStepper:
             "optimizer": task.optimizer_fn,
             "algorithm": task.program,
         }
-        self.hidden = HiddenState(parts, task.layout.tensors(self._template).values())
+        placed = task.layout.tensors(self._template).values()
+        self.hidden = HiddenState(parts, [*placed, *shared_of(self._template)])
         self._dropout = NamedDropout(task.seed) if has_dropout(module) else None
         self._vmapped = vmap(self._output, in_dims=(0, 0, 0), randomness="error")
         self._watched = vmap(self._output_and_features, in_dims=(0, 0, 0), randomness="error")

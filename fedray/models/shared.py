@@ -50,6 +50,11 @@ def is_shared(tensor: Tensor) -> bool:
     return getattr(tensor, _SHARED, False)
 
 
+def shared_of(module: nn.Module) -> list[Tensor]:
+    """Return the parameters of a module that copies have in common, to which nobody writes."""
+    return [parameter for parameter in module.parameters() if is_shared(parameter)]
+
+
 def read_from(module: nn.Module, folder: Path) -> nn.Module:
     """Note the folder that a module's base was read from, so that a run need not keep it once more; returns the module.
 

@@ -28,6 +28,7 @@ from fedray.local.task import MOST_ROWS, Precision, autocast
 from fedray.local.views import Values, Views
 from fedray.metrics.measures import States
 from fedray.metrics.sums import State, on_host
+from fedray.models.shared import shared_of
 from fedray.run.generation import GoOn
 from fedray.run.samples import Sample
 from fedray.tasks import outputs_of
@@ -227,7 +228,7 @@ class Evaluator:
         self.module = module.eval()
         self._of, self._seed, self._precision = values, seed, precision
         self._device = device or torch.device("cpu")
-        self._hidden = HiddenState({"model": module, "local.loss": loss}, placed)
+        self._hidden = HiddenState({"model": module, "local.loss": loss}, [*placed, *shared_of(module)])
 
     @contextlib.contextmanager
     def named(self, round: int, number: int) -> Iterator[None]:

@@ -96,3 +96,45 @@ def test_an_iterator_that_goes_on_is_refused_by_name_and_the_rest_put_back(value
     with pytest.raises(ConfigError, match=r"^model\['ids'\]: an? \w+ goes on from one client to the next"):
         use()
     assert calls == []
+
+
+FROZEN_CHANGES: dict[str, Callable[[Any], Any]] = {
+    "counted": lambda p: p.add_(1.0),
+    "one number": lambda p: p.view(-1)[1].fill_(7.0),
+    "by data": lambda p: p.data.mul_(0.5),
+    "of new memory": lambda p: setattr(p, "data", p.data * 0.5),
+    "no number": lambda p: p.view(-1)[1].fill_(float("nan")),
+}
+
+
+@pytest.mark.parametrize("how", FROZEN_CHANGES)
+def test_a_large_frozen_parameter_is_put_back_each_time(how: str) -> None:
+    model = nn.Linear(300, 300).requires_grad_(False)
+    before = model.weight.clone()
+    state = HiddenState({"model": model})
+    for _ in range(3):
+        with state.put_back(), torch.no_grad():
+            FROZEN_CHANGES[how](model.weight)
+        assert torch.equal(model.weight, before)
+        assert state.changed == {"model.weight"}
+        state.changed.clear()
+        with state.put_back(), torch.no_grad():
+            assert float(model.weight.sum())
+        assert not state.changed
+
+
+def test_of_a_frozen_parameter_that_nobody_wrote_to_a_sample_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.Linear(300, 300), nn.Linear(300, 300).requires_grad_(False), nn.Linear(3, 3))
+    model[2].requires_grad_(False)
+    compared: list[int] = []
+    equal = torch.equal
+
+    def counted(one: torch.Tensor, other: torch.Tensor) -> bool:
+        compared.append(one.numel())
+        return equal(one, other)
+
+    monkeypatch.setattr(torch, "equal", counted)
+    state = HiddenState({"model": model}, model[0].parameters())
+    with state.put_back():
+        pass
+    assert sorted(compared) == [3, 9, 90, 300]  # 90 of 90,000; a small one is compared whole

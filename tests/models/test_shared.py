@@ -5,8 +5,20 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from fedray import optim
+from fedray.core.kept import KeptTensor
+from fedray.data.columns.rows import CPU
+from fedray.local.sequential import SequentialStepper
+from fedray.local.stacked import StackedStepper
 from fedray.models.prototype import Prototype
-from fedray.models.shared import is_shared, share_frozen
+from fedray.models.shared import is_shared, share_frozen, shared_of
+from tests.helpers import class_problem, local_task
+
+
+def frozen_first() -> nn.Module:
+    module = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3))
+    module[0].requires_grad_(False)
+    return module
 
 
 def body_and_head() -> nn.Sequential:
@@ -39,3 +51,13 @@ def test_who_does_not_say_so_shares_nothing() -> None:
     prototype = Prototype(body_and_head)
     one, other = prototype(), prototype()
     assert all(a.data_ptr() != b.data_ptr() for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_who_puts_back_what_a_model_remembers_keeps_no_copy_of_a_shared_base() -> None:
+    module = share_frozen(body_and_head())
+    assert [id(p) for p in shared_of(module)] == [id(p) for p in module.get_submodule("0").parameters()]
+    problem = class_problem((5,), model_fn=Prototype(lambda: share_frozen(frozen_first())))
+    for stacked in (False, True):
+        task = local_task(problem, optimizer=optim.SGD(0.1))
+        stepper = StackedStepper(task, task.model_fn(), CPU) if stacked else SequentialStepper.of(task, [CPU])
+        assert not [kept for kept in stepper.hidden._kept if isinstance(kept, KeptTensor)]
