@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from string import Template
 
 from fedray.core.errors import ConfigError
+from fedray.rundir import durable
 
 _CONFIG = """\
 # $name: what is trained, on what, and how.  Every key: fedray config config.yaml
@@ -165,10 +165,9 @@ def write_study(folder: Path) -> None:
     if folder.exists() or folder.is_symlink():
         raise ConfigError(f"{folder} exists already: nothing is written into it; choose another name")
     try:
-        folder.mkdir(parents=True)
-        for name, text in FILES.items():
-            shown = text if name.endswith(".py") else Template(text).substitute(name=folder.resolve().name)
-            (folder / name).write_text(shown, encoding="utf-8")
+        with durable.folder(folder) as made:
+            for name, text in FILES.items():
+                shown = text if name.endswith(".py") else Template(text).substitute(name=folder.resolve().name)
+                (made / name).write_text(shown, encoding="utf-8")
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
         raise ConfigError(f"{folder}: cannot be written: {error.strerror or error}") from None

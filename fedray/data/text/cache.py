@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -79,10 +78,7 @@ def kept(folder: Path, key: str, make: Callable[[], Tokens]) -> Kept:
         damaged = True
     tokens = make()
     try:
-        if damaged:
-            shutil.rmtree(final, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        with durable.folder(final) as unfinished:
+        with durable.folder(final, over=damaged) as unfinished:
             _save(unfinished, tokens)
     except OSError as error:
         # Another process may have been the first: then its tokens are as good as ours.
