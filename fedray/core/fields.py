@@ -70,4 +70,7 @@ def floats(widths: Mapping[str, int]) -> dict[str, Field]:
 def as_bytes(rows: Tensor) -> Bytes:
     """Return rows ``[C, k]`` as bytes ``[C, nbytes]``: a view, where each of them lies in one piece on the CPU."""
     rows = rows.detach().cpu()
-    return (rows if rows.stride(1) == 1 else rows.contiguous()).view(torch.uint8).numpy()
+    if rows.stride(1) != 1:
+        # Not contiguous(), for which a single column is in one piece whatever its stride.
+        rows = rows.clone(memory_format=torch.contiguous_format)
+    return rows.view(torch.uint8).numpy()

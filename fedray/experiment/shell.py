@@ -11,7 +11,7 @@ from fedray.core.record import RoundRecord
 from fedray.core.stages import listening
 from fedray.experiment.experiment import Experiment
 from fedray.experiment.stop import was_asked
-from fedray.run.ending import Stop, gone_on_after
+from fedray.run.ending import Stop, ended_by_callback, gone_on_after
 from fedray.run.failure_policy import lies_with_a_client
 from fedray.run.interrupt import StoppedEarly, StopSignals, exit_at_once
 from fedray.rundir.names import to_go_on, to_look_at
@@ -59,7 +59,7 @@ def run_in_sight(
         ConfigError: a mistake that was found as the run started.
     """
     run, told = experiment.run, experiment.callbacks
-    stops, ended_by, by_name = list[Stop](), list[str](), list[bool]()
+    stops, by_name = list[Stop](), list[bool]()
     # Who goes on with a run that a callback had ended knows better than the callback.
     gone_on = gone_on_after(run.folder.summary()) if run.resume else 0
     hints = run.hints() if alone else []
@@ -90,7 +90,6 @@ def run_in_sight(
                     console.round(record)
                     reason = told.tell(record)
                     if reason and gone_on < record.round < run.plan.rounds:
-                        ended_by.append(reason)
                         stops[0](reason)
             except StoppedEarly:
                 if alone or not any(by_name):
@@ -110,4 +109,5 @@ def run_in_sight(
         raise type(error)(f"{error}{look}\nlog: {run.folder.log}") from error
     finally:
         console.close()
-    return Ended(history, summary["status"] == "stopped", bool(ended_by), any(by_name))
+    # By the summary: a run that was killed as a callback ended it has no record left to call that one with.
+    return Ended(history, summary["status"] == "stopped", ended_by_callback(summary), any(by_name))

@@ -21,7 +21,7 @@ from fedray.models.prototype import peek
 from fedray.run.answers import Answers
 from fedray.run.best import Best
 from fedray.run.client_spending import spending_of
-from fedray.run.ending import ENDED_BY, Ending, ending_again, lost_callbacks
+from fedray.run.ending import ENDED_BY, Ending, ending_again, gone_on, lost_callbacks
 from fedray.run.evaluation import with_statistics
 from fedray.run.executor import Executor
 from fedray.run.federation import Federation
@@ -221,8 +221,8 @@ class Run:
         except (ConfigError, StoppedEarly):
             raise
         except Exception as error:
-            saved = checkpoint.rounds_in(self.folder.checkpoints)
-            told = {"name": self.name, "status": "failed", "error": reason(error), "rounds": saved[0] if saved else 0}
+            told = {"name": self.name, "status": "failed", "error": reason(error)} | gone_on(self.folder.summary())
+            told["rounds"] = max(checkpoint.rounds_in(self.folder.checkpoints), default=0)
             durable.replace(self.folder.path / SUMMARY, json.dumps(told, indent=1).encode())
             raise
 
@@ -326,7 +326,7 @@ class _Drive:
             raise
         finally:
             self._clients.close()
-            self._close(self._summary())
+            self._close(self._summary() | gone_on(self._run.folder.summary()))
 
     def _untold(self) -> RoundRecord | None:
         """Return the record of the last round that is not told yet; of round 0 there is none before its evaluation."""

@@ -13,6 +13,7 @@ from fedray.run.state import ServerState
 from fedray.run.watch import patience_used_up
 from fedray.rundir.checkpoint import Checkpoint
 from fedray.rundir.names import COMPLETE
+from fedray.tracking.callbacks import callbacks
 
 Ending = Callable[[], str | None]
 """The reason, in words, for which whoever takes the records ends the run, or None; asked between rounds."""
@@ -25,6 +26,9 @@ OnStop = Callable[[Stop], None]
 
 ENDED_BY = "ended_by"
 """The key of that reason in a checkpoint."""
+
+GONE_ON = "gone_on_after"
+"""The key of the round after which a run had come to its end, in the summaries of drivers that went on from there."""
 
 
 def reason_to_end(
@@ -48,8 +52,29 @@ def gone_on_after(summary: Mapping[str, Any]) -> int:
 
     >>> gone_on_after({"status": "early_stopped", "rounds": 7}), gone_on_after({"status": "stopped", "rounds": 7})
     (7, 0)
+    >>> gone_on_after({"status": "stopped", "rounds": 7, "gone_on_after": 7})
+    7
     """
-    return int(summary["rounds"]) if summary.get("status") in COMPLETE else 0
+    return int(summary["rounds"] if summary.get("status") in COMPLETE else summary.get(GONE_ON, 0))
+
+
+def gone_on(summary: Mapping[str, Any]) -> dict[str, int]:
+    """Return what the next summary has of :func:`gone_on_after`, so that a driver that is stopped loses nothing of it.
+
+    >>> gone_on({"status": "early_stopped", "rounds": 7}), gone_on({"status": "stopped", "rounds": 7})
+    ({'gone_on_after': 7}, {})
+    """
+    return {GONE_ON: round} if (round := gone_on_after(summary)) else {}
+
+
+def ended_by_callback(summary: Mapping[str, Any]) -> bool:
+    """Tell by the summary of a run if a callback ended it.
+
+    >>> words = ["callbacks[0]: mine:f ends the run", "stop.patience is used up: ..."]
+    >>> [ended_by_callback({"status": "early_stopped", "early_stopped": said}) for said in words]
+    [True, False]
+    """
+    return str(summary.get("early_stopped", "")).startswith("callbacks[")
 
 
 def ending_again(saved: Checkpoint, summary: Mapping[str, Any]) -> Ending | None:
@@ -78,7 +103,8 @@ def lost_callbacks(saved: Mapping[str, Any], now: tuple[str, ...]) -> Iterator[s
         saved: the state of the checkpoint.
         now: the names of the functions that are there.
     """
-    # Of those that a config names it is the config that has changed.
-    if lost := [name for name in saved.get("callbacks", ()) if name not in now and ":" not in name]:
+    # Of those that a config names, module:name or one that is registered, it is the config that has changed.
+    gone = (name for name in saved.get("callbacks", ()) if name not in now)
+    if lost := [name for name in gone if ":" not in name and name not in callbacks]:
         words = f"the callbacks of the Python that started this run ({', '.join(lost)}) are not there: it goes on "
         yield f"{words}without them; fedray.train(..., callbacks=[...], resume=True) has them"

@@ -31,5 +31,9 @@ KEYS: Mapping[str, str] = {
     "machine": "The processor, the GPU and the versions that the bits depend on.",
     "versions": "Versions of Python and of the packages.",
     "final": "The last record, as it stands in ``metrics.jsonl``; null before the first.",
+    "gone_on_after": "Round after which the run had come to its end, before somebody went on with it; there alone.",
 }
-"""The meaning of each; a driver that could not begin leaves ``name``, ``status``, ``error`` and ``rounds`` alone."""
+"""The meaning of each.
+
+A driver that could not begin leaves ``name``, ``status``, ``error``, ``rounds`` and ``gone_on_after`` alone.
+"""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fedray.config.sections import BudgetSection, StopSection
+from fedray.run import ending
 from fedray.run.budget import Totals
 from fedray.run.ending import ending_again, gone_on_after, lost_callbacks, reason_to_end
 from fedray.run.watch import STOP, Watch
@@ -50,6 +51,9 @@ def test_only_a_run_that_had_come_to_its_end_is_gone_on_with(status: str | None)
         ({"ended_by": WORDS}, {}, True),
         ({"ended_by": WORDS}, {"status": "early_stopped", "rounds": 3}, True),
         ({"ended_by": WORDS}, {"status": "early_stopped", "rounds": 5}, False),
+        ({"ended_by": WORDS}, {"status": "stopped", "rounds": 5}, True),
+        ({"ended_by": WORDS}, {"status": "stopped", "rounds": 5, "gone_on_after": 5}, False),
+        ({"ended_by": WORDS}, {"status": "stopped", "rounds": 5, "gone_on_after": 3}, True),
         ({"ended_by": None}, {}, False),
         ({}, {}, False),
     ],
@@ -57,12 +61,13 @@ def test_only_a_run_that_had_come_to_its_end_is_gone_on_with(status: str | None)
 def test_a_reason_that_was_said_to_the_end_is_not_said_again(
     saved: dict[str, Any], summary: dict[str, Any], again: bool
 ) -> None:
-    ending = ending_again(Checkpoint(5, {}, saved), summary)
-    assert (ending is not None and ending() == WORDS) == again
+    said = ending_again(Checkpoint(5, {}, saved), summary)
+    assert (said is not None and said() == WORDS) == again
 
 
-def test_of_those_that_are_gone_python_alone_had_some() -> None:
-    saved = {"callbacks": ["study.show", "study:f", "study.check"]}
+def test_of_those_that_are_gone_python_alone_had_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "callbacks", {"quit": object})  # of a package, which a config names
+    saved = {"callbacks": ["study.show", "study:f", "quit", "study.check"]}
     (words,) = lost_callbacks(saved, ("study.show",))
     assert words.startswith("the callbacks of the Python that started this run (study.check) are not there")
     assert list(lost_callbacks({}, ())) == []

@@ -31,18 +31,21 @@ def train(
 ) -> None:
     model = fedray.FederatedModel(named, loss_fn=loss)
     place: dict[str, Any] = {"cluster": "inline", "run_dir": folder, "progress": False, "callbacks": callbacks}
+    place["resume"] = options.pop("resume", False)
     fedray.train(model, {**DATA, "test": test}, fedray.TrainArgs(rounds=2, tracking=[], **options), **place)
 
 
 def test_the_keys_of_runs_of_every_end_are_those_that_are_told(tmp_path: Path) -> None:
     privately(tmp_path / "finished", options={"rounds": 1})
     train(tmp_path / "budget", checkpoint_best="test.loss", last_round=1)
-    train(tmp_path / "early", callbacks=[lambda record: True])
+    for folder in ("early", "on"):
+        train(tmp_path / folder, callbacks=[lambda record: True])
+    train(tmp_path / "on", resume=True)
     train(tmp_path / "one", named=Always, test=40, optimizer={"name": "sgd", "lr": 1e-6})
     with pytest.raises(RunFailed):
         train(tmp_path / "failed", lambda output, y: output.sum() / 0, on_nonfinite="abort")
     found = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("*/summary.json")}
     statuses = {"finished": "finished", "budget": "budget", "early": "early_stopped", "failed": "failed"}
-    statuses["one"] = "finished"
+    statuses |= {"one": "finished", "on": "finished"}
     assert {name: one["status"] for name, one in found.items()} == statuses
     assert {key for one in found.values() for key in one} == set(KEYS)

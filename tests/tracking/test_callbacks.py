@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +19,8 @@ import pytest
 from torch.nn.functional import cross_entropy
 
 import fedray
-from fedray.core.errors import ConfigError
+from fedray.core import inject
+from fedray.core.errors import ConfigError, RunFailed
 from fedray.core.record import RoundRecord
 from fedray.experiment.build import Config
 from fedray.experiment.shell import run_in_sight
@@ -104,6 +107,36 @@ def test_who_goes_on_with_a_run_that_a_callback_has_ended_is_not_ended_by_the_sa
             assert (len(result.history), result.stopped) == (rounds, True)
 
 
+@pytest.mark.parametrize("every", [0, 1])
+@pytest.mark.parametrize("ends_as", ["stopped", "failed"])
+def test_who_goes_on_and_gets_nowhere_goes_on_the_next_time_all_the_same(
+    every: int, ends_as: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the checkpoint has the reason for which it had ended, or the round that gave it is told again."""
+    folder, args = tmp_path / "run", fedray.TrainArgs(rounds=5, checkpoint_every=every)
+
+    def end(record: RoundRecord) -> bool:
+        return record.round == 2
+
+    def broken(name: str, round: int, block: int = -1) -> None:
+        if name == "driver.start":
+            if ends_as == "failed":
+                raise RuntimeError("no luck")
+            before = set(threading.enumerate())
+            signal.raise_signal(signal.SIGTERM)
+            for asks in set(threading.enumerate()) - before:
+                asks.join()
+
+    train(folder, [end], args=args)
+    with monkeypatch.context() as patched, contextlib.suppress(RunFailed):
+        patched.setattr(inject, "point", broken)
+        train(folder, [end], args=args, resume=True)
+    summary = RunFolder(folder).summary()
+    assert (summary["status"], summary["rounds"], summary["gone_on_after"]) == (ends_as, 2, 2)
+    assert len(train(folder, [end], args=args, resume=True).history) == 5
+    assert RunFolder(folder).summary()["status"] == "finished"
+
+
 def test_a_run_that_is_killed_as_it_ends_ends_after_the_same_round(tmp_path: Path) -> None:
     """With the last checkpoint on disk, and nothing that says how it ended."""
     folder = tmp_path / "run"
@@ -112,7 +145,7 @@ def test_a_run_that_is_killed_as_it_ends_ends_after_the_same_round(tmp_path: Pat
     (folder / "model.safetensors").unlink()
     watch = Watch(folder)
     result = train(folder, [watch], resume=True)
-    assert (len(result.history), watch.records) == (3, [])
+    assert (len(result.history), watch.records, result.stopped) == (3, [], True)
     summary = RunFolder(folder).summary()
     assert (summary["status"], summary["early_stopped"]) == (
         "early_stopped",
