@@ -35,5 +35,6 @@ KEYS: Mapping[str, str] = {
 }
 """The meaning of each.
 
-A driver that could not begin leaves ``name``, ``status``, ``error``, ``rounds`` and ``gone_on_after`` alone.
+That of a driver that could not begin has no more than ``name``, ``status``, ``error``, ``rounds`` and
+``gone_on_after``.
 """
