@@ -64,7 +64,8 @@ def gone_on(summary: Mapping[str, Any]) -> dict[str, int]:
     >>> gone_on({"status": "early_stopped", "rounds": 7}), gone_on({"status": "stopped", "rounds": 7})
     ({'gone_on_after': 7}, {})
     """
-    return {GONE_ON: round} if (round := gone_on_after(summary)) else {}
+    last = gone_on_after(summary)
+    return {GONE_ON: last} if last else {}
 
 
 def ended_by_callback(summary: Mapping[str, Any]) -> bool:
