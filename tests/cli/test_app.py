@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -48,6 +50,35 @@ def test_a_key_of_the_config_with_dashes_is_told_from_an_option(cli: Cli) -> Non
     assert outcome.status == 2
     assert "No such option: --rounds; a key of the config is written without dashes: rounds=VALUE" in outcome.err
     assert "written without dashes" not in cli("status", "x", "--rounds", "5").err
+
+
+FROM_PYTHON = """
+import fedray
+data = {"name": "synthetic", "clients": 4, "examples": 12, "features": 6, "classes": 3}
+args = fedray.TrainArgs(rounds=2)
+result = fedray.train(fedray.FederatedModel("logistic"), data, args, cluster="inline", run_dir="python")
+print(len(result.history))
+"""
+
+
+def unread(*command: object) -> int:
+    """Return the exit status of a process of Python of whose output nobody reads a word."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    try:
+        return subprocess.run([sys.executable, *map(str, command)], stdout=writes, stderr=writes).returncode
+    finally:
+        os.close(writes)
+
+
+def test_a_run_goes_on_where_nobody_reads_and_what_only_prints_ends(small: Path) -> None:
+    assert unread("-m", "fedray", "run", small, "run.dir=out") == 0
+    assert unread("-c", FROM_PYTHON) == 0
+    for run in ("out", "python"):
+        assert json.loads(Path(run, "summary.json").read_text())["status"] == "finished"
+    for command in (["runs", "."], ["logs", "out"]):
+        assert unread("-m", "fedray", *command) == 141
+    assert unread("-m", "fedray", "status", "nowhere") == 2, "an error is one all the same"
 
 
 LOST = """

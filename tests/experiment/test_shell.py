@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,8 +17,10 @@ from fedray.experiment.build import Config
 from fedray.experiment.experiment import Experiment
 from fedray.experiment.given import GivenModel
 from fedray.experiment.shell import run_in_sight
+from fedray.run.interrupt import StoppedEarly
 from fedray.rundir.folder import RunFolder
-from fedray.rundir.names import to_go_on
+from fedray.rundir.lock import driving, owner_of
+from fedray.rundir.names import STOP, to_go_on
 from fedray.tracking.console import Console
 from tests.helpers import class_problem
 
@@ -64,6 +67,36 @@ def test_a_signal_stops_it_with_a_checkpoint_and_says_what_a_second_would_do(
     more = [] if own else [f"stopped; go on with: {to_go_on(tmp_path / 'run')}"]
     assert notes == [f"stopping: saving a checkpoint (once more to {word} at once)", *more]
     assert RunFolder(tmp_path / "run").summary()["status"] == "stopped"
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_of_several_runs_one_that_is_stopped_by_its_folder_before_its_first_round_ends_alone(
+    by_name: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As `fedray stop` leaves it: the process that was asked stands beside the lock."""
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+
+    def early(self: Experiment, on_stop: Any) -> Iterator[fedray.RoundRecord]:
+        stopped = threading.Event()
+        on_stop(stopped.set)
+        with driving(run_dir):
+            if by_name:
+                (run_dir / STOP).write_text(json.dumps(getattr(owner_of(run_dir), "token", "")))
+            signal.raise_signal(signal.SIGTERM)
+            assert stopped.wait(60)
+        raise StoppedEarly("nothing is left")
+        yield
+
+    monkeypatch.setattr(Experiment, "records", early)
+    if by_name:
+        ended = run_in_sight(experiment(run_dir), quiet=True, alone=False)
+        assert (ended.history, ended.stopped, ended.by_name) == ([], True, True)
+    for alone in (True, by_name):
+        with pytest.raises(SystemExit) as left:
+            run_in_sight(experiment(run_dir), quiet=True, alone=alone)
+        assert left.value.code == 75
+    assert capfd.readouterr().err.count("stopped before the run began") == 2
 
 
 def test_a_run_that_fails_says_where_its_log_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
