@@ -316,7 +316,7 @@ class ClientStore:
     @property
     def _at_once(self) -> int:
         """The number of rows that are copied at once."""
-        return max(1, _COPIED // self._size)
+        return max(1, _COPIED // max(1, self._size))  # fields may be of no width
 
     def compact(self, round: int) -> None:
         """Rewrite live rows once more than ``_MOST`` times as many are stored, until ``_LEFT`` times as many are.

@@ -362,7 +362,7 @@ def test_a_round_can_read_what_it_asked_for_whenever_the_store_is_tidied_beside_
     assert held(store, *range(6)) == [expected.get(client, 0.0) for client in range(6)]
 
 
-FIELD = st.builds(Field, st.integers(1, 4), st.sampled_from(DTYPES))
+FIELD = st.builds(Field, st.integers(0, 4), st.sampled_from(DTYPES))
 TYPED = st.dictionaries(st.text("abc", min_size=1), FIELD, min_size=1)
 
 
@@ -373,7 +373,7 @@ def test_fields_of_any_types_keep_their_bits(
     """In memory, in files, and after they were copied."""
     sizes = [field.nbytes for field in fields.values()]
     folder = tmp_path_factory.mktemp("state")
-    store = ClientStore(folder, fields, None if memory is None else HeldRows(sizes, memory))
+    store = ClientStore(folder, fields, HeldRows(sizes, memory) if memory and sum(sizes) else None)
     draw = np.random.default_rng(0)
     expected = {name: np.zeros((5, field.nbytes), np.uint8) for name, field in fields.items()}
     for round, cohort in enumerate(rounds, start=1):
@@ -392,6 +392,20 @@ def test_fields_of_any_types_keep_their_bits(
         found, _ = StateRows(folder, fields, each.held).read(np.arange(5), each.of(np.arange(5)), CPU)
         assert {name: Field.of(part) for name, part in found.items()} == fields
         assert all((as_bytes(part) == expected[name]).all() for name, part in found.items())
+
+
+def test_a_field_of_no_width_is_compacted_like_others(tmp_path: Path) -> None:
+    fields = {"none": Field(0)}
+    store = ClientStore(tmp_path, fields)
+    rows = StateRows(tmp_path, fields)
+    for round in range(1, 8):
+        clients = np.arange(11 - round)
+        store.commit(rows.write(round, clients, {"none": torch.zeros(len(clients), 0)}))
+        store.tidy(round)
+    found, known = rows.read(np.arange(11), store.of(np.arange(11)), CPU)
+    assert found["none"].shape == (11, 0)
+    assert known.tolist() == [True] * 10 + [False]
+    rows.close()
 
 
 def test_segments_of_before_are_read_and_go_once_nobody_needs_them(store: ClientStore) -> None:
