@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -79,7 +80,9 @@ def evaluate(
     given = _given(model, None if isinstance(data, str | Path) else data, parts)
     given |= {} if metrics is None else {"metrics": list(metrics)}
     check_given(folder.path, yaml.safe_load(folder.config()) or {}, given, "evaluate")
-    raw, content = load_layers(config_path(folder.path), [f"data.test={data}"] if elsewhere else [])
+    # In quotes: a path is none of what YAML may read in it.
+    changes = [f"data.test={json.dumps(str(data), ensure_ascii=False)}"] if elsewhere else []
+    raw, content = load_layers(config_path(folder.path), changes)
     if given:
         raw, content = {}, with_given(content, given)
     config = Config.bind(folder.path.name, raw, content)

@@ -68,6 +68,20 @@ def test_the_model_of_a_run_whose_config_names_all_needs_nothing_else(tmp_path: 
     assert {name: found[name] for name in test} == test
 
 
+@pytest.mark.parametrize("name", ["run #3.csv", "te: st.csv", "[1].csv", "2024", "größe 😀.csv"])
+def test_the_path_of_a_test_set_is_a_path_whatever_yaml_would_read_in_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "a,y\n0.5,p\n-0.5,n\n1.5,p\n"
+    for file in ("one.csv", "two.csv", name):
+        Path(file).write_text(rows)
+    data = {"name": "csv", "train": ["one.csv", "two.csv"], "target": "y"}
+    options: dict[str, Any] = {"cluster": "inline", "run_dir": tmp_path / "run", "progress": False}
+    fedray.train(fedray.FederatedModel("logistic"), data, fedray.TrainArgs(rounds=1), **options)
+    assert fedray.evaluate(tmp_path / "run", data=name)["examples"] == 3
+
+
 def test_a_run_is_verified_and_looked_into_with_what_it_was_given(tmp_path: Path) -> None:
     run, model, data = train(tmp_path / "run", entropy)
     before = print_of(run)

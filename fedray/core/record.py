@@ -107,8 +107,15 @@ class RoundRecord:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RoundRecord:
-        """Make a record of what ``to_json`` has returned."""
-        return cls(**data)
+        """Make a record of what ``to_json`` has returned; a number of the training that JSON could not hold is NaN.
+
+        Metrics may have no value, which is None.
+
+        >>> RoundRecord.from_json({"round": 3, "train": {"loss": None}, "test": {"auc": None}}).train
+        {'loss': nan}
+        """
+        train = {name: math.nan if value is None else value for name, value in data.get("train", {}).items()}
+        return cls(**{**data, "train": train})
 
 
 def finite(value: Any) -> Any:

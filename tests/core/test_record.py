@@ -43,3 +43,6 @@ def test_what_json_cannot_say_becomes_null() -> None:
     text = json.dumps(record.to_json(), allow_nan=False)
     assert json.loads(text)["train"] == {"loss": None}
     assert json.loads(text)["test"] == {"loss": None, "accuracy": 0.5}
+    again = RoundRecord.from_json(json.loads(text))
+    assert not again.train["loss"] < math.inf, "whoever compares training losses goes on after a resume"
+    assert again.test == {"loss": None, "accuracy": 0.5}

@@ -192,8 +192,9 @@ def from_function(
     listed: Sequence[Any] = range(len(clients)) if unnamed and isinstance(clients, range) else list(clients)
     if sizes is not None and len(sizes) != len(listed):
         raise ConfigError(f"{len(sizes)} sizes were given for {len(listed)} clients")
-    if test_sizes is not None and (not callable(test) or len(test_sizes) != len(listed)):
-        raise ConfigError(f"test_sizes: the rows that test(client) gives, one number for each of {len(listed)} clients")
+    if test_sizes is not None and not (callable(test) and _are_sizes(test_sizes, len(listed))):
+        each = f"one whole number, 0 or more, for each of {len(listed)} clients"
+        raise ConfigError(f"test_sizes: the rows that test(client) gives, {each}")
     notes: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
     if sizes is None or spec is None:
@@ -222,6 +223,11 @@ def from_function(
     data = LazyData(function, listed, np.asarray(sizes, dtype=np.int64), spec, **tests)
     data.notes, data.warnings = notes, said
     return data
+
+
+def _are_sizes(sizes: Any, count: int) -> bool:
+    numbers = np.asarray(sizes)
+    return numbers.shape == (count,) and numbers.dtype.kind in "iu" and bool((numbers >= 0).all())
 
 
 def _called(

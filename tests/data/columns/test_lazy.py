@@ -162,8 +162,11 @@ def fails(client: str) -> Any:
         ({"test": fails}, "^client 'a': the function of its test set raised KeyError: 'a'$"),
         (
             {"test": make, "test_sizes": [1, 2, 3]},
-            "^test_sizes: the rows that test.client. gives, one number",
+            "^test_sizes: the rows that test.client. gives, one whole number, 0 or more, for each of 1 clients",
         ),
+        ({"test": make, "test_sizes": [-3]}, "^test_sizes: the rows that"),
+        ({"test": make, "test_sizes": [3.5]}, "^test_sizes: the rows that"),
+        ({"test": make, "test_sizes": 3}, "^test_sizes: the rows that"),
         ({"test": make("a"), "test_sizes": [3]}, "^test_sizes: the rows that"),
         ({"test": lambda _: (np.zeros((2, 3)), np.zeros(2, dtype=int))}, "^test of client 'a'"),
     ],
