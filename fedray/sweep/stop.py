@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 
 from fedray.core.errors import ConfigError, counted
@@ -57,15 +59,21 @@ def stop_several(
         tell(_asked(one))
     here = [one for one in beginners if one.owner.alive() is True]
     ended: dict[Path, Future[Stopped]] = {}
+    given_up = threading.Event()
+
+    def still(seconds: float) -> None:
+        pause(seconds)
+        if given_up.is_set():
+            raise ConfigError("nobody waits for it any more")
 
     def end(run: Path) -> Stopped:
         try:
-            return stop(run, lambda words: tell(f"{run.name}: {words}"), clock, pause)
+            return stop(run, lambda words: tell(f"{run.name}: {words}"), clock, still)
         except ConfigError as error:  # it has ended meanwhile, or cannot be reached
             return Stopped(str(error), not _goes_on(run))
 
     goes_on = _goes_on
-    with ThreadPoolExecutor(_TOGETHER) as pool:
+    with ThreadPoolExecutor(_TOGETHER) as pool, _setting(given_up):
         while True:
             # Looked at before the runs: who has ended by now has begun no other one.
             over = all(one.ended for one in here)
@@ -77,6 +85,7 @@ def stop_several(
                 break
             goes_on = _driven_here  # what is new is theirs, and Slurm is asked once
             pause(_PERIOD)
+        wait(ended.values())
     if not (ended or cancelled or beginners):
         raise ConfigError(f"nothing runs in {folder}")
     for run, future in ended.items():
@@ -85,6 +94,15 @@ def stop_several(
     go_on = f"go on with: {command}" if Sweep.at(folder) is not None else "the same command goes on"
     saved = len(here) == len(beginners) and all(future.result().saved for future in ended.values())
     return Stopped(f"stopped {counted(len(ended), 'run')}; {go_on}", saved)
+
+
+@contextmanager
+def _setting(event: threading.Event) -> Iterator[None]:
+    """Set an event at the end of the context, also after Ctrl-C."""
+    try:
+        yield
+    finally:
+        event.set()
 
 
 def _asked(one: Several) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from fedray.core.errors import ConfigError
 from fedray.rundir.lock import Owner
-from fedray.rundir.names import LOCK
+from fedray.rundir.names import LOCK, STOP
 from fedray.rundir.several import Several, at_work, doing_several
 from fedray.slurm.requeue import HISTORY, History
 from fedray.slurm.stages import Waiting
@@ -120,3 +120,22 @@ def test_who_is_on_another_machine_is_asked_and_not_waited_for(folder: Path) -> 
     assert "on another since" in told[0]
     assert told[0].endswith("stop what it runs now there")
     assert Several(folder, owner).asked
+
+
+def test_who_waits_no_longer_is_let_go_and_the_runs_go_on_stopping(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while one run takes its time, waited for by a thread."""
+    killed = threading.Event()
+    monkeypatch.setattr(os, "kill", lambda pid, number: killed.set())
+    begin(folder / "a")
+
+    def pause(seconds: float) -> None:
+        if threading.current_thread() is threading.main_thread():
+            assert killed.wait(60)
+            raise KeyboardInterrupt
+        time.sleep(0.001)
+
+    with doing_several(folder), pytest.raises(KeyboardInterrupt):
+        stop_several(folder, lambda words: None, pause=pause)
+    assert (folder / "a" / STOP).exists()
