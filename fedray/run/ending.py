@@ -12,7 +12,6 @@ from fedray.run.spending import Spending
 from fedray.run.state import ServerState
 from fedray.run.watch import patience_used_up
 from fedray.rundir.checkpoint import Checkpoint
-from fedray.rundir.names import COMPLETE
 from fedray.tracking.callbacks import callbacks
 
 Ending = Callable[[], str | None]
@@ -50,12 +49,15 @@ def reason_to_end(
 def gone_on_after(summary: Mapping[str, Any]) -> int:
     """Return the round after which a run had come to its end, and is gone on with; 0: it had not.
 
+    A budget is no such end: what would have ended the run without it ends it once there is more of that.
+
     >>> gone_on_after({"status": "early_stopped", "rounds": 7}), gone_on_after({"status": "stopped", "rounds": 7})
     (7, 0)
     >>> gone_on_after({"status": "stopped", "rounds": 7, "gone_on_after": 7})
     7
     """
-    return int(summary["rounds"] if summary.get("status") in COMPLETE else summary.get(GONE_ON, 0))
+    ended = summary.get("status") in ("finished", "early_stopped")
+    return int(summary["rounds"] if ended else summary.get(GONE_ON, 0))
 
 
 def gone_on(summary: Mapping[str, Any]) -> dict[str, int]:
