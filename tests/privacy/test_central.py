@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fedray import Mean, Poisson, Privacy
+from fedray.audit.bound import Guesses, log_ratio
 from fedray.core.layout import Layout
 from fedray.core.messages import Aggregate, BlockUpdate
 from fedray.core.noise import Noise
 from fedray.core.now import Now
+from fedray.privacy.accounting import epsilon
 from fedray.privacy.central import BELOW, BOUND, Central
 from fedray.transforms import Setting
 
@@ -204,3 +206,24 @@ def test_one_step_of_the_norm_is_that_of_the_paper() -> None:
     below = 0.3 + noise / 10 + 0.5
     assert float(state[BOUND]) == pytest.approx(2.0 * math.exp(-0.2 * (below - 0.5)), rel=1e-6)
     assert told["clip"] == pytest.approx(2.0), "the norm that the round was clipped to"
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_the_next_norm_tells_of_one_bit_what_its_noise_allows_and_with_half_of_it_more(share: float) -> None:
+    """As `fedray audit` scores canaries, which sees updates alone: one client is above the norm, or not there."""
+    mechanism = central(multiplier=0.5, clip="adaptive", bit_noise=share, clip_lr=0.2, quantile=0.5)
+    there, seen = np.arange(1200) % 2 == 0, []
+    for trial, came in enumerate(there):
+        bits = torch.full((1,), -0.5 if came else 0.0)
+        state = mechanism.start()
+        before = float(state[BOUND])
+        total = Aggregate({"delta": torch.zeros(WIDTH), BELOW: bits}, float(came), int(came))
+        mechanism.on_aggregate(total, now := Now(1, 1, state, noise=Noise(trial.to_bytes(32, "big"))))
+        # The sum of the bits with its noise, by the step of the norm.
+        below = -math.log(float(now.state[BOUND]) / before) / 0.2
+        seen.append(below * mechanism.expected / -0.5)
+    claimed = 1.0 / 0.5  # the noise multiplier of the bits: their sum changes by 1/2
+    guesses = Guesses.of(log_ratio(np.array([seen]), claimed, 1.0), there)
+    deltas = (0.01, 0.1, 0.2, 0.3)
+    refuted = [guesses.epsilon(delta, 0.99) > epsilon(claimed, 1.0, 1, delta) for delta in deltas]
+    assert any(refuted) == (share < 1.0)

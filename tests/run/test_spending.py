@@ -51,6 +51,19 @@ def test_a_run_that_goes_on_has_the_ledger_of_one_that_never_stopped(whole: Path
     assert Ledger.read(tmp_path / "run" / LEDGER).entries == Ledger.read(whole / LEDGER).entries
 
 
+def test_a_run_that_goes_on_with_other_noise_and_cohorts_pays_for_both(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(folder, privacy=QUICK, callbacks=[stops_at(2)])
+    train(folder, privacy={**QUICK, "noise_multiplier": 0.8}, sampler=fedray.Poisson(0.5), resume=True)
+    both = (Release(0.5, 0.3, 2), Release(0.8, 0.5, ROUNDS - 2))
+    assert Ledger.read(folder / LEDGER).releases == both
+    assert told(folder)[-1] == spent(both, 1e-5, "rdp")
+    said = json.loads((folder / PRIVACY).read_text())
+    assert "multiplier 0.5 to 0.8" in said["mechanism"]
+    assert "divided by 6 to 10 clients" in said["mechanism"]
+    assert all(f"probability {rate}" in said["sampling"] for rate in (0.3, 0.5))
+
+
 def test_a_round_done_again_as_it_was_is_one_release_and_one_that_came_out_otherwise_a_second(
     whole: Path, tmp_path: Path
 ) -> None:
