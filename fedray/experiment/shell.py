@@ -68,16 +68,14 @@ def run_in_sight(
     signals = StopSignals(
         lambda: console.note(f"stopping: saving a checkpoint (once more to {again} at once)"),
         exit_at_once if own_process else signal.raise_signal,
+        # Not by the thread that asks for the stop: a round may be over while that reads files.
+        lambda: by_name.append(was_asked(run.folder.path)),
     )
     history: list[RoundRecord] = []
 
     def armed(stop: Stop) -> None:
-        def stopped() -> None:
-            by_name.append(was_asked(run.folder.path))
-            stop()
-
         stops.append(stop)
-        signals.arm(stopped)
+        signals.arm(stop)
 
     console.start(run.info())
     try:

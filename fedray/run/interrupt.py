@@ -126,10 +126,17 @@ class StopSignals:
         announce: called once, at the first signal.
         again: is given the second one, once signals act as before the context again; ``signal.raise_signal`` where the
             process is not ours to end.
+        heard: called at the first signal, before anything goes on: it may look at what stands there then, and takes no
+            lock, as it interrupts whoever has one.
     """
 
-    def __init__(self, announce: Callable[[], None], again: Callable[[int], None] = exit_at_once) -> None:
-        self._announce = announce
+    def __init__(
+        self,
+        announce: Callable[[], None],
+        again: Callable[[int], None] = exit_at_once,
+        heard: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._announce, self._heard = announce, heard
         self._again = again
         self._before: dict[signal.Signals, Any] = {}
         self._number: int | None = None
@@ -162,6 +169,7 @@ class StopSignals:
 
     def _first(self, number: int, stop: Callable[[], None]) -> None:
         self._number = number
+        self._heard()
         # Not in the handler itself: it may have interrupted the very code that stop would call.
         threading.Thread(target=self._ask, args=(stop,), daemon=True).start()
 

@@ -231,6 +231,17 @@ def test_the_first_asks_the_run_to_stop_and_the_second_exits_at_once(
     assert asked == ["stop", "announced"]
 
 
+def test_what_stands_there_at_the_first_signal_is_looked_at_before_anything_goes_on() -> None:
+    heard: list[str] = []
+    announced = threading.Event()
+    with StopSignals(announced.set, signal.raise_signal, lambda: heard.append("heard")) as signals:
+        signals.arm(lambda: None)
+        send(signal.SIGTERM)
+        assert heard == ["heard"], "by the handler, not by the thread that asks for the stop"
+        assert announced.wait(60)
+    assert heard == ["heard"]
+
+
 def test_where_the_process_is_not_ours_the_second_acts_as_usual() -> None:
     announced = threading.Event()
     with StopSignals(announced.set, signal.raise_signal) as signals:
