@@ -15,7 +15,7 @@ from fedray.cli.common import FAILED, AsJson, Every, duration, looks
 from fedray.cli.runs import show_runs
 from fedray.core.errors import counted
 from fedray.run.interrupt import held
-from fedray.rundir.names import SENT, to_go_on
+from fedray.rundir.names import SENT, limit_in, to_go_on
 
 if TYPE_CHECKING:
     import rich.panel
@@ -147,7 +147,7 @@ def rows(seen: Status) -> Iterator[tuple[str, str]]:
         times = f"{counted(seen.sent['clients'], 'client')}, {seen.sent['rounds']:,} updates"
         yield "sent", f"{decimal(seen.sent['bytes'])} by {times} ({SENT})"
     if seen.over and seen.state != "finished":
-        limit = seen.limit.split()[0] if seen.limit else None
+        limit = limit_in(seen.limit)
         go_on = f"{shlex.quote(seen.folder)}{f' {limit}=MORE' if limit else ''}"
         yield "go on with", f"fedray slurm {go_on}" if seen.slurm else to_go_on(Path(seen.folder), limit)
 

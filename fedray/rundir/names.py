@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import Literal
@@ -122,6 +123,16 @@ def to_look_at(run_dir: Path) -> str:
     if _from_python(run_dir):
         return f"fedray.debug({str(run_dir)!r}, model, data)"
     return f"fedray debug {shlex.quote(str(run_dir))}"
+
+
+def limit_in(words: str | None) -> str | None:
+    """Return the config key of the limit that ended a run, of words that begin with it; None: no limit did.
+
+    >>> limit_in("stop.patience is used up: 3 rounds"), limit_in("callbacks[0]: mine:f ends the run")
+    ('stop.patience', None)
+    """
+    found = re.match(r"\w+\.\w+(?= )", words or "")
+    return found and found[0]
 
 
 def to_go_on(run_dir: Path, limit: str | None = None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from fedray.core.errors import counted
 from fedray.core.one_answer import ONE_ANSWER
 from fedray.core.record import VIEWS, RoundRecord, headline
-from fedray.rundir.names import to_go_on, to_look_at
+from fedray.rundir.names import limit_in, to_go_on, to_look_at
 from fedray.tracking.base import RunInfo
 
 _PACE_OF = 20
@@ -124,7 +124,7 @@ def at_the_end(run_dir: Path, summary: dict[str, Any], hints: Sequence[str]) -> 
     lines = [str(summary[ONE_ANSWER])] if ONE_ANSWER in summary else []
     lines.append(f"run folder: {run_dir}")
     if limit := summary.get("budget") or summary.get("early_stopped"):
-        lines.append(f"{limit}; to go on: {to_go_on(run_dir, limit=limit.split()[0])}")
+        lines.append(f"{limit}; to go on: {to_go_on(run_dir, limit_in(limit))}")
     return [*lines, *hints]
 
 

@@ -324,6 +324,15 @@ def test_a_run_ends_with_its_budget_and_goes_on_with_more(cli: Cli, small: Path)
     assert hashes(Path("out")) == hashes(Path("whole"))
 
 
+def test_a_run_that_a_callback_ends_goes_on_without_more_of_anything(cli: Cli, small: Path) -> None:
+    Path("listens.py").write_text("def end(record):\n    return record.round == 1\n")
+    outcome = cli("run", small, "run.dir=out", "callbacks=['listens:end']")
+    assert "callbacks[0]: listens:end ends the run; to go on: fedray resume out\n" in outcome.out
+    assert " ".join(cli("status", "out").out.split()).endswith("go on with fedray resume out")
+    assert cli("resume", "out", "-q").status == 0
+    assert json.loads(Path("out/summary.json").read_text())["status"] == "finished"
+
+
 def test_a_run_ends_early_and_goes_on_with_more_patience(cli: Cli, small: Path) -> None:
     assert cli("run", small, "run.dir=whole", "-q").status == 0
     outcome = cli("run", small, "run.dir=out", "stop={metric: test.loss, patience: 1, min_delta: 100}")

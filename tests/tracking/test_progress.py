@@ -22,6 +22,9 @@ def test_a_run_that_met_its_limit_says_how_to_go_on(tmp_path: Path) -> None:
     lines = at_the_end(tmp_path, {"budget": "budget.seconds is used up"}, ["look"])
     said = f"budget.seconds is used up; to go on: fedray resume {tmp_path} budget.seconds=MORE"
     assert lines == [f"run folder: {tmp_path}", said, "look"]
+    words = "callbacks[0]: mine:f ends the run"  # of which there is no more to be had
+    said = f"{words}; to go on: fedray resume {tmp_path}"
+    assert at_the_end(tmp_path, {"early_stopped": words}, []) == [f"run folder: {tmp_path}", said]
 
 
 def test_one_answer_for_all_is_said_before_all_else(tmp_path: Path) -> None:
