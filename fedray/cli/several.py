@@ -27,6 +27,9 @@ class Runs:
     Args:
         note: of this process, in their folder.
         quiet: show nothing.
+
+    Attributes:
+        begun: True once one has begun that has left something to go on with, or a failure.
     """
 
     def __init__(self, note: Several, quiet: bool) -> None:
@@ -55,8 +58,12 @@ class Runs:
         with shown(self._quiet):
             experiment = make()
         self.go_on()
+        try:
+            ended = in_sight(experiment, self._quiet, alone=False)
+        except Exception:  # of one that was interrupted before its first round nothing is left
+            self.begun = True
+            raise
         self.begun = True
-        ended = in_sight(experiment, self._quiet, alone=False)
         if ended.stopped and (self.asked or not ended.by_name):
             raise AllStopped
         return not ended.stopped
