@@ -562,3 +562,9 @@ def test_pins_lie_in_the_ranges() -> None:
         for requirement in lines:
             if requirement.name in pinned:
                 assert requirement.specifier.contains(pinned[requirement.name]), requirement
+
+
+def test_no_page_has_what_a_merge_has_left_open() -> None:
+    pages = [*ROOT.glob("*.md"), *(page for folder in ("docs", "benchmarks") for page in (ROOT / folder).rglob("*.md"))]
+    marks = re.compile(r"^(<{7}|>{7}) ", flags=re.MULTILINE)
+    assert [str(page.relative_to(ROOT)) for page in sorted(pages) if marks.search(page.read_text())] == []
