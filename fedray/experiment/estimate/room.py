@@ -101,8 +101,13 @@ def needs(place: Place, costs: Memory, workers: int, evaluated: bool, given: Giv
             on_card, card = on_card + driver, f"{card}, driver {decimal(driver)}"
         found.append(Need("a GPU", on_card, card, *_device_room(place, given)))
         here = 0 if place.driver.gpus else driver
-        formula = f"broadcast {decimal(shared)}, {base_words}{built_words}, driver {decimal(here)}, {python_words}"
-        found.append(Need("a node", shared + base + built + here + python, formula, *_node_room(place, given)))
+        # What a worker's card has added up reaches the others through the host; of ranks half is the card's.
+        sums = 0 if inline else processes * costs.worker["accumulator"] // (2 if ranks > 1 else 1)
+        formula = (
+            f"broadcast {decimal(shared)}, {base_words}{built_words}, accumulators {decimal(sums)}, "
+            f"driver {decimal(here)}, {python_words}"
+        )
+        found.append(Need("a node", shared + base + built + sums + here + python, formula, *_node_room(place, given)))
     if place.worker.memory:
         reserved = round(place.worker.memory * 1e9)
         own = costs.built + PROCESS + (0 if place.worker.gpus else worker - shared)
