@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from fedray.api import FederatedModel, Named, check_kind
-from fedray.config.layers import load_layers
+from fedray.config.layers import NO_LISTENERS, load_layers
 from fedray.core.errors import ConfigError
 from fedray.data import ClientData
 from fedray.metrics.base import Function, Metric
@@ -82,7 +82,7 @@ def evaluate(
     check_given(folder.path, yaml.safe_load(folder.config()) or {}, given, "evaluate")
     # In quotes: a path is none of what YAML may read in it.
     changes = [f"data.test={json.dumps(str(data), ensure_ascii=False)}"] if elsewhere else []
-    raw, content = load_layers(config_path(folder.path), changes)
+    raw, content = load_layers(config_path(folder.path), [*NO_LISTENERS, *changes])
     if given:
         raw, content = {}, with_given(content, given)
     config = Config.bind(folder.path.name, raw, content)

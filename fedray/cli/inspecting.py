@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedray.cli.common import AsJson, ConfigArgument, MadeBy, Overrides, Round, RunArgument, Threshold, loaded_from
-from fedray.config.layers import load_layers
+from fedray.config.layers import NO_LISTENERS, load_layers
 from fedray.core.errors import ConfigError
 from fedray.run.interrupt import held
 from fedray.rundir.names import config_of, config_path
@@ -69,7 +69,7 @@ def evaluate(
         from fedray.rundir.each_client import MOST_SHOWN, below
 
     config_of(run_dir)
-    changes = [*(overrides or ()), *([f"data.test={data}"] if data else ())]
+    changes = [*NO_LISTENERS, *(overrides or ()), *([f"data.test={data}"] if data else ())]
     loaded, folder = loaded_from(run_dir, load_layers(config_path(run_dir), changes))
     if clients and data and getattr(loaded.data, "holdout", None):
         raise ConfigError(

@@ -89,6 +89,10 @@ class ConfigFile:
         return raw, told
 
 
+NO_LISTENERS = ("tracking=[]", "callbacks=[]")
+"""Overrides for who only looks at a run: what listened to it changes no number, and its code need not be here."""
+
+
 def load_layers(path: Path, overrides: Sequence[str] = ()) -> Layers:
     """Read a config file with its bases and overrides.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from fedray.config.layers import load_layers
+from fedray.config.layers import NO_LISTENERS, load_layers
 from fedray.config.sections import FailuresSection
 from fedray.core.errors import ConfigError, listed
 from fedray.core.quiet import quieted
@@ -40,7 +40,7 @@ from fedray.rundir.scratch import scratch
 UNASKED = ("worker", "deadline", "memory", "left_out")
 """The stages of failures that depend on machines, and not on what clients compute."""
 
-HERE = ["cluster.name=inline", "tracking=[]", "failures.block_timeout=null", "driver.gpus=0", "worker.ranks=1"]
+HERE = [*NO_LISTENERS, "cluster.name=inline", "failures.block_timeout=null", "driver.gpus=0", "worker.ranks=1"]
 """Changes of a run's config, so that its rounds are done in this process."""
 
 _log = logging.getLogger("fedray")

@@ -68,6 +68,21 @@ def test_export_needs_the_run_folder_alone(cli: Cli, small: Path, tmp_path: Path
     assert plain.state_dict().keys() == {"one.weight", "two.weight", "steps", "head.weight", "head.bias"}
 
 
+def test_who_listened_to_a_run_need_not_be_there_to_look_at_it(cli: Cli, small: Path, tmp_path: Path) -> None:
+    module = f"listeners_{tmp_path.name}"
+    Path(f"{module}.py").write_text("def tell(record):\n    pass\n")
+    data = "data={name: synthetic, clients: 3, examples: 4, features: 2, classes: 2, test: 8}"
+    assert cli("run", small, data, f"callbacks=[{module}:tell]", "run.dir=out", "-q").status == 0
+    Path(f"{module}.py").unlink()
+    sys.modules.pop(module)
+    assert cli("evaluate", "out").status == 0
+    assert cli("verify", "out").status == 0
+    assert fedray.evaluate("out")["examples"] == 8
+    again = cli("resume", "out", "rounds=9")
+    assert again.status == 2
+    assert f"callbacks[0].name: no module {module!r}" in again.err
+
+
 def test_export_of_a_run_from_python(cli: Cli, small: Path) -> None:
     data = fedray.FederatedData.from_arrays([[0.0], [1.0], [2.0], [3.0]], [0, 1, 0, 1], [0, 0, 1, 1])
     model = fedray.FederatedModel(lambda: nn.Linear(1, 2))
