@@ -24,8 +24,8 @@ LABEL_LIMIT = 20
 """The most classes that whole numbers are taken for unasked: as indices below it, or as so many different values."""
 
 IGNORED = (
-    "targets that a loss ignores (ignore_index) have no place: give them a class and an output of their own, and that "
-    "class the weight 0, as in CrossEntropyLoss(weight=...)"
+    "positions that do not count have a target of their own, at least 0, which the task names: "
+    "task: {name: segmentation, ignore_index: 255}"
 )
 """Advice for pixels or tokens that do not count."""
 
