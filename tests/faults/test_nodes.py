@@ -212,7 +212,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     class Impatient(RayExecutor):
         def publish(self, down: Broadcast) -> None:
             if down.round > 1:
-                self.nodes._args = replace(self.nodes._args, start_timeout=0.0)
+                self.nodes._args = replace(self.nodes._args, start_timeout=1e-9)
             super().publish(down)
 
     @contextlib.contextmanager
