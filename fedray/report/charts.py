@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from fedray.report.legend import add_legend, wrapped
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -108,7 +110,7 @@ class Curves:
                 axes.set_xlim(only - 1, only + 1)
         _room(axes, [value for one in self.curves for value in (*one.y, *one.low, *one.high)], self.limits)
         if len(self.curves) > 1 or self.named:
-            axes.legend()
+            add_legend(axes)
 
     def table(self) -> Iterator[Sequence[Any]]:
         """Yield a line for each point of each curve."""
@@ -230,7 +232,7 @@ class Points:
             _count(axes)
         _room(axes, [value for _, values in self.series for value in values])
         if len(self.series) > 1 or self.named:
-            axes.legend()
+            add_legend(axes)
 
     def table(self) -> Iterator[Sequence[Any]]:
         """Yield a line for each value, in the order in which they are given."""
@@ -279,7 +281,7 @@ class Boxes:
             axes.plot([middle, middle], [place - 0.25, place + 0.25], color=colour, linewidth=1.6)
             axes.plot([there.min(), there.max()], [place, place], color=colour, linestyle="", marker="|", markersize=4)
             axes.plot([there.mean()], [place], color=INK, linestyle="", marker="o", markersize=3)
-        axes.set_yticks(range(len(self.series)), [_short(name, 24) for name, _ in self.series])
+        axes.set_yticks(range(len(self.series)), [wrapped(name, 23) for name, _ in self.series])
         axes.set_ylim(len(self.series) - 0.5, -0.5)
         axes.set(xlabel=self.x)
         axes.grid(axis="x")
@@ -324,7 +326,7 @@ class Bars:
         axes.set(xlabel=self.x, ylabel=self.y)
         axes.grid(axis="y")
         if len(self.series) > 1:
-            axes.legend()
+            add_legend(axes)
 
     def table(self) -> Iterator[Sequence[Any]]:
         """Yield a line for each group."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,7 +108,9 @@ def _drawn(chart: Chart) -> Iterator[Figure]:
     from matplotlib.figure import Figure
 
     style: Any = {**_STYLE, "svg.hashsalt": chart.name}
-    with mpl.rc_context(style):
+    with mpl.rc_context(style), warnings.catch_warnings():
+        # Such as that its font lacks a letter of a name: of no use to who asked for a report.
+        warnings.filterwarnings("ignore", category=UserWarning)
         figure = Figure(figsize=chart.inches, layout="constrained")
         chart.draw(figure.subplots())
         yield figure

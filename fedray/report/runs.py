@@ -24,7 +24,7 @@ from fedray.rundir.each_client import SUPPORT
 from fedray.sweep import Cell as SweepCell
 from fedray.sweep import Outcome, Sweep, in_words, notes, tabulate
 
-_MOST_LINES, _MOST_METRICS = 100, 8
+_MOST_LINES, _MOST_METRICS, _MOST_CELLS, _LONG = 100, 8, 60, 40
 _FACTS = {
     "data.name": "data",
     "data": "data",
@@ -105,6 +105,8 @@ def _overview(settings: Sequence[Setting]) -> Iterator[Block]:
         facts.append(("transforms", _joined(_parts(run, "transforms") or "none" for run in runs)))
     facts.append(("seeds", _joined(run.seed for run in runs if run.seed)))
     yield Facts([(name, text) for name, text in facts if text])
+    if len(settings) > 1:
+        yield from _differences(settings)
     for run in runs:
         if run.status.error:
             yield Words(f"{run.folder} failed: {run.status.error}", warns=True)
@@ -230,16 +232,33 @@ def _environment(runs: Sequence[Told]) -> Iterator[Block]:
         yield Words(f"The runs differ in {listed(differing)}: their bits may differ by that alone.", warns=True)
 
 
-def _config(settings: Sequence[Setting]) -> Iterator[Block]:
+def _differences(settings: Sequence[Setting]) -> Iterator[Block]:
+    """Yield the table of what settings differ in, settings below each other or where that is narrower keys."""
     keys = list(dict.fromkeys(key for one in settings for key in one.differs))
-    if keys:
-        lines: list[list[Cell]] = [[one.label, *(one.differs.get(key, "") for key in keys)] for one in settings]
-        yield Table(["setting", *keys], lines, "Keys of the config in which the settings differ.")
+    lines: list[list[Cell]]
+    if len(keys) <= len(settings):
+        head = ["setting", *keys]
+        lines = [[one.label, *(one.differs.get(key, "") for key in keys)] for one in settings]
+    else:
+        head = ["key", *(one.label for one in settings)]
+        lines = [[key, *(one.differs.get(key, "") for one in settings)] for key in keys]
+    long = len(lines) * len(head) > _MOST_CELLS or any(len(str(cell)) > _LONG for line in lines for cell in line)
+    folded = f"The {counted(len(keys), 'key')} of the config in which the settings differ" if long else ""
+    yield Table(head, lines, "" if long else "Keys of the config in which the settings differ.", folded)
+
+
+def _config(settings: Sequence[Setting]) -> Iterator[Block]:
     shown = [one.runs[0] for one in settings[:MOST_CURVES]]
     for run in shown:
         yield Verbatim(f"config of {run.folder}", run.text)
-    folders = [[str(run.folder), run.seed, run.status.state] for one in settings for run in one.runs]
-    yield Table(["run folder", "seed", "state"], folders, folded="Run folders" if len(folders) > 1 else "Run folder")
+    several = len(settings) > 1
+    folders = [
+        [*([one.label] if several else []), str(run.folder), run.seed, run.status.state]
+        for one in settings
+        for run in one.runs
+    ]
+    head = [*(["setting"] if several else []), "run folder", "seed", "state"]
+    yield Table(head, folders, folded="Run folders" if len(folders) > 1 else "Run folder")
 
 
 def _parts(run: Told, section: str) -> str:
@@ -269,6 +288,8 @@ def _by_setting(settings: Sequence[Setting], fact: Callable[[Told], str]) -> str
             found.setdefault(value, []).append(one.label)
     if len(found) < 2 or all(value in label for value, labels in found.items() for label in labels):
         return _joined(iter(found))
+    if len(settings) > MOST_CURVES:
+        return "; ".join(f"{value} ({counted(len(labels), 'setting')})" for value, labels in found.items())
     return "; ".join(f"{value} ({listed(labels)})" for value, labels in found.items())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ import yaml
 from fedray.core.errors import ConfigError
 from fedray.core.record import OWN, VIEWS, own
 from fedray.experiment.status import Status, read_run
+from fedray.report.labels import labels_of
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import PYTHON
 from fedray.rundir.tree import find_runs, is_run
@@ -159,40 +160,17 @@ def settings_of(runs: Sequence[Told]) -> list[Setting]:
     for run, one in zip(runs, kept, strict=True):
         groups.setdefault(tuple(one.get(key) for key in differing), []).append(run)
     values = [dict(zip(differing, group, strict=True)) for group in groups]
-    labels = _labels(differing, values) if len(groups) > 1 else [runs[0].status.name if runs else ""]
+    members = [sorted(group, key=lambda run: _natural(run.seed)) for group in groups.values()]
+    folders = [[run.folder for run in own] for own in members]
+    labels = labels_of(differing, values, folders) if len(groups) > 1 else [runs[0].status.name if runs else ""]
     return [
-        Setting(
-            label, sorted(members, key=lambda run: _natural(run.seed)), {k: v for k, v in one.items() if v is not None}
-        )
-        for label, members, one in zip(labels, groups.values(), values, strict=True)
+        Setting(label, own, {key: value for key, value in one.items() if value is not None})
+        for label, own, one in zip(labels, members, values, strict=True)
     ]
 
 
 def _counts(key: str) -> bool:
     return key != SEED and not _CIRCUMSTANCES.match(key)
-
-
-def _labels(keys: Sequence[str], values: Sequence[Mapping[str, str | None]]) -> list[str]:
-    """Return a label for each setting: as few keys as tell them apart, names of parts before all else."""
-    chosen: list[str] = []
-    for key in sorted(keys, key=lambda key: (not key.endswith("name") and key != "algorithm", keys.index(key))):
-        if len({_at(one, [*chosen, key]) for one in values}) > len({_at(one, chosen) for one in values}):
-            chosen.append(key)
-    short = [key.rpartition(".")[2] for key in chosen]
-    words = [key if short.count(last) > 1 else last for key, last in zip(chosen, short, strict=True)]
-    return [
-        ", ".join(
-            str(one[key]) if key.endswith(".name") or key == "algorithm" else f"{word}={one[key]}"
-            for key, word in zip(chosen, words, strict=True)
-            if one[key] is not None
-        )
-        or "otherwise"
-        for one in values
-    ]
-
-
-def _at(one: Mapping[str, str | None], keys: Iterable[str]) -> tuple[str | None, ...]:
-    return tuple(one[key] for key in keys)
 
 
 def _natural(text: str) -> tuple[int, str]:

@@ -109,12 +109,26 @@ def test_settings_are_compared(tmp_path: Path) -> None:
     (table,) = by_title(sections)["Results"].blocks
     assert isinstance(table, Table)
     assert [row[0] for row in table.rows] == ["ditto", "fedavg"]
-    differs = by_title(sections)["Config"].blocks[0]
+    differs = by_title(sections)["What was run"].blocks[1]
     assert isinstance(differs, Table)
     assert differs.rows == [["ditto", "ditto"], ["fedavg", "fedavg"]]
     assert [one.title for one in by_title(sections)["Config"].blocks if isinstance(one, Verbatim)] == [
         f"config of {tmp_path / name}" for name in ("ditto", "fedavg")
     ]
+
+
+def test_settings_that_differ_in_whole_lists_are_called_by_their_folders(tmp_path: Path) -> None:
+    names = [f"study_{number}" for number in range(10)]
+    for name in names:
+        files = ", ".join(f"{name}/hospital_{n}.csv" for n in range(4))
+        write_run(tmp_path / name, 1, config=f"data: {{train: [{files}], target: ill}}\nmodel: {{name: {name[-1]}}}\n")
+    _, _, sections = report_sections([tmp_path], NOW)
+    facts, differs, *_ = by_title(sections)["What was run"].blocks
+    assert isinstance(facts, Facts)
+    assert isinstance(differs, Table)
+    assert (differs.head, differs.folded[:10]) == (["setting", "data.train", "model.name"], "The 2 keys")
+    page = render("Runs", sections)
+    assert page.count("study_3/hospital_2.csv") == 1 + 1, "in the table, and in its config"
 
 
 def test_many_metrics_are_tables_below_each_other(tmp_path: Path) -> None:
