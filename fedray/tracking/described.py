@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 
-from fedray.core.record import VIEWS
+from fedray.core.record import OWN, VIEWS
 
 _ROWS = "their held-out rows, or own test sets"
 _MODELS = {
+    OWN: f"The model that each client would use, its own or else the global one, evaluated on its rows: {_ROWS}.",
     "clients_test": f"The global model, evaluated on every client's rows: {_ROWS}.",
     "clients_personal": f"Each client's own model, evaluated on its rows: {_ROWS}.",
     "clients_finetuned": f"The model after more training at each client, evaluated on its rows: {_ROWS}.",
@@ -73,6 +74,8 @@ def description(name: str) -> str:
     if section == "test":
         return _joined("The global model after the round, on the central test set.", _metric(rest), recorded)
     metric, _, spread = rest.rpartition("/")
+    if section == OWN and spread in _SPREAD:  # no record has it, tables of sweeps do
+        return _joined(_MODELS[OWN], _metric(metric), _SPREAD[spread])
     if section in _MODELS and spread in _SPREAD:
         return _joined(_MODELS[section], _metric(metric), _SPREAD[spread], recorded)
     if section == "usage" and spread in _OVER_WORKERS and (said := _SAID.get(f"usage/{metric}")):

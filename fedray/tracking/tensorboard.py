@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import shlex
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedray.core.errors import counted, one_line
-from fedray.core.record import VIEWS, RoundRecord
+from fedray.core.record import OWN, VIEWS, RoundRecord
 from fedray.rundir.client_table import part_of
 from fedray.tracking.base import RunInfo, Tracker, trackers
 from fedray.tracking.charts import Charts, charts
@@ -31,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 _GROUPS = {
     "test": "test",
+    OWN: "test_clients/own",
     "clients_test": "test_clients",
     "clients_personal": "test_clients/personal",
     "clients_finetuned": "test_clients/finetuned",
@@ -111,7 +111,8 @@ class TensorBoard(Tracker):
     ``tensorboard --logdir`` on the folder, or on one above it, shows them.  Confusion matrices and the labels of the
     clients are images; up to 50 clients have curves and matrices of their own.  Custom Scalars joins curves in one
     chart: training and test set, the median and the tenths of the clients, each client.  Every curve has a description;
-    of a sweep's folder the tab HParams has the settings of each run beside its last metrics.
+    of a sweep's folder the tab HParams has the settings of each run beside its last metrics, among them those of the
+    model that each client would use, ``test_clients/own``.
 
     Everything, the slow import of the writer included, happens in a thread of its own, so no round waits.  What a
     killed run wrote after the checkpoint is marked as superseded when the resumed run writes its first record.  These
@@ -226,19 +227,20 @@ class TensorBoard(Tracker):
         from torch.utils.tensorboard.summary import custom_scalars
 
         from fedray.tracking.each_client import numbers
+        from fedray.tracking.hparams import of_own
 
         assert self._run is not None
         file = self._file or self._open(self._run, record.round if self._run.resumed_from else 0)
         part = part_of(self._run.run_dir, record.round) if record.evaluated.get("clients") else None
+        own = of_own(record) if self._settings is not None else {}
         found: dict[str, tuple[float, Callable[[], str]]] = {
-            tag(name): (value, partial(description, name)) for name, value in scalars(record).items()
+            tag(name): (value, partial(description, name)) for name, value in (scalars(record) | own).items()
         }
         if part is not None:
             found |= numbers(part)
         if self._settings is not None and not self._named and self._settings.told_by(record):
             self._named = True
-            measured = [name for name in found if re.fullmatch("test/.*|test_clients/.*/mean", name)]
-            file.add(self._settings.columns(measured))
+            file.add(self._settings.columns([tag(name) for name in self._settings.metrics(record)]))
         known = len(self._told)
         # One event for the whole record: a quarter of the time of an event for each number.
         values = [self._value(name, value, words) for name, (value, words) in found.items()]
