@@ -176,6 +176,19 @@ class Matrix:
 
 
 @dataclass(frozen=True)
+class Owners:
+    """The owners of values, such as clients.
+
+    Args:
+        head: the words that tell one from another, such as ``client`` and ``seed``.
+        each: of each series the owner of each value, as many words as the head has.
+    """
+
+    head: Sequence[str]
+    each: Sequence[Sequence[Sequence[str]]]
+
+
+@dataclass(frozen=True)
 class Points:
     """Values of many, such as clients: a point for each, sorted; or, of a few, in their order.
 
@@ -188,6 +201,7 @@ class Points:
         names: of the values, which are in their order in each series then; empty: the values are sorted.
         numbers: the colours of the series go by them; empty: by their places.
         named: one series alone has a legend, too.
+        of: the owners of the values, for the table.
     """
 
     name: str
@@ -198,6 +212,7 @@ class Points:
     names: Sequence[str] = ()
     numbers: Sequence[int] = ()
     named: bool = False
+    of: Owners | None = None
     inches: tuple[float, float] = (3.5, 2.3)
 
     def draw(self, axes: Axes) -> None:
@@ -236,10 +251,8 @@ class Points:
 
     def table(self) -> Iterator[Sequence[Any]]:
         """Yield a line for each value, in the order in which they are given."""
-        yield ["series", *([self.x] if self.names else []), self.y]
-        for name, values in self.series:
-            for place, value in enumerate(values):
-                yield [name, *([self.names[place]] if self.names else []), value]
+        own = Owners([self.x], [[(name,) for name in self.names]] * len(self.series)) if self.names else None
+        yield from _lines(self.series, self.y, self.of or own)
 
 
 @dataclass(frozen=True)
@@ -255,6 +268,7 @@ class Boxes:
         x: the words of the axis of values.
         series: names of series, each with its values; NaN: none.
         numbers: the colours of the series go by them; empty: by their places.
+        of: the owners of the values, for the table.
     """
 
     name: str
@@ -262,6 +276,7 @@ class Boxes:
     x: str
     series: Sequence[tuple[str, Sequence[float]]]
     numbers: Sequence[int] = ()
+    of: Owners | None = None
 
     @property
     def inches(self) -> tuple[float, float]:
@@ -287,11 +302,8 @@ class Boxes:
         axes.grid(axis="x")
 
     def table(self) -> Iterator[Sequence[Any]]:
-        """Yield a line for each value."""
-        yield ["series", self.x]
-        for name, values in self.series:
-            for value in values:
-                yield [name, value]
+        """Yield a line for each value, in the order in which they are given."""
+        yield from _lines(self.series, self.x, self.of)
 
 
 @dataclass(frozen=True)
@@ -333,6 +345,14 @@ class Bars:
         yield [self.x, *(name for name, _ in self.series)]
         for place, group in enumerate(self.groups):
             yield [group, *(values[place] for _, values in self.series)]
+
+
+def _lines(series: Sequence[tuple[str, Sequence[float]]], what: str, of: Owners | None) -> Iterator[Sequence[Any]]:
+    """Yield a head and a line for each value of some series, with its owner if that is known."""
+    yield ["series", *(of.head if of else ()), what]
+    for number, (name, values) in enumerate(series):
+        for place, value in enumerate(values):
+            yield [name, *(of.each[number][place] if of else ()), value]
 
 
 def _room(axes: Axes, values: Sequence[float], limits: tuple[float, float] = (-math.inf, math.inf)) -> None:

@@ -16,7 +16,7 @@ from fedray.core.record import OWN, SPREAD, VIEWS, more_is_better
 from fedray.core.record import title as title_of
 from fedray.data.picture import chosen_clients
 from fedray.report.blocks import Block, Cell, Figures, Table, Words
-from fedray.report.charts import Boxes, Chart, Matrix, Points
+from fedray.report.charts import Boxes, Chart, Matrix, Owners, Points
 from fedray.report.progress import MOST_CURVES, WHOSE, metrics_of, mixed
 from fedray.report.told import Setting, Told
 from fedray.rundir.client_table import TRAIN, metrics_in, newest_part
@@ -133,39 +133,84 @@ def _spread_charts(settings: Sequence[Setting]) -> Iterator[Chart]:
     for view, section in {**({OWN: OWN} if mixed(settings) else {}), **VIEWS}.items():
         names = metrics_of(settings, section)
         found = [
-            (number, one.label, [each for run in one.runs if (each := runs[run.folder]) and each.has(view, names[0])])
+            _Series(
+                number,
+                one.label,
+                [(run, each) for run in one.runs if (each := runs[run.folder]) and each.has(view, names[0])],
+            )
             for number, one in enumerate(settings if names else ())
         ]
-        if found := [one for one in found if one[-1]]:
+        if found := [one for one in found if one.seen]:
             what = f"{title_of(names[0])} of {WHOSE[section]} at the last evaluation ({section}.{names[0]})"
             yield _spread_chart(f"spread-{view}-{_slug(names[0])}", what, view, names[0], found, len(settings) > 1)
 
 
-def _spread_chart(
-    name: str, what: str, view: str, metric: str, found: Sequence[tuple[int, str, Sequence[Evaluated]]], named: bool
-) -> Chart:
+@dataclass(frozen=True)
+class _Series:
+    """A setting in a chart of the clients' values.
+
+    Args:
+        number: its place among the settings.
+        label: its words.
+        runs: its runs, by seed, each with its evaluation.
+    """
+
+    number: int
+    label: str
+    runs: Sequence[tuple[Told, Evaluated]]
+
+    @property
+    def seen(self) -> list[Evaluated]:
+        """Its evaluations."""
+        return [each for _, each in self.runs]
+
+    @property
+    def same(self) -> bool:
+        """True if its seeds have the same clients, of which each has its mean then."""
+        return all(each.same_clients(self.seen[0]) for each in self.seen)
+
+    def values(self, view: str, metric: str) -> list[float]:
+        """Return a value for each client: its mean over seeds, or where seeds have other clients those of all."""
+        columns = [each.of_view(view)[metric] for each in self.seen]
+        found: list[float] = (np.mean(columns, axis=0) if self.same else np.concatenate(columns)).tolist()
+        return found
+
+    @property
+    def apart(self) -> bool:
+        """True if its seeds tell its runs apart."""
+        seeds = {run.seed for run, _ in self.runs}
+        return all(seeds) and len(seeds) == len(self.runs)
+
+    def owners(self, seeds: bool) -> list[tuple[str, str]]:
+        """Return of each value the client, and its run by the seed or by the folder."""
+        names = [run.seed if seeds else str(run.folder) for run, _ in self.runs]
+        if self.same:
+            name = names[0] if len(names) == 1 else f"mean of {len(names)}"
+            return [(client, name) for client in self.seen[0].clients]
+        return [(client, name) for name, each in zip(names, self.seen, strict=True) for client in each.clients]
+
+
+def _spread_chart(name: str, what: str, view: str, metric: str, found: Sequence[_Series], named: bool) -> Chart:
     """Return the chart of the clients' values of a metric: a point for each, or of many a box for each setting."""
-    numbers = [number for number, _, _ in found]
-    series = [(label, _of_clients(seen, view, metric).tolist()) for _, label, seen in found]
-    seen = [one for _, _, every in found for one in every]
+    numbers = [one.number for one in found]
+    series = [(one.label, one.values(view, metric)) for one in found]
+    seen = [each for one in found for each in one.seen]
+    several, seeds = not all(one.same for one in found), all(one.apart for one in found)
+    head = ["client", "seed" if seeds else "run"][: 1 + several]
+    of = Owners(head, [[owner[: len(head)] for owner in one.owners(seeds)] for one in found])
     few = len(seen[0].clients) <= _MOST_NAMED and all(one.same_clients(seen[0]) for one in seen)
     if not few and sum(len(values) for _, values in series) > _MOST_POINTS:
-        seeds = any(len(values) > len(seen[0].clients) for _, values in series)
-        whose = "the clients of all seeds" if seeds else "all clients"
+        more = any(len(values) > len(seen[0].clients) for _, values in series)
+        whose = "the clients of all seeds" if more else "all clients"
         caption = (
             f"{what}, of {whose}. Box: the quartiles; line: the median; point: the mean; whiskers: the 10th and "
             "the 90th percentile; marks: the least and the most."
         )
-        return Boxes(name, caption, metric, series, numbers)
+        return Boxes(name, caption, metric, series, numbers, of)
     names, x = (seen[0].clients, "client") if few else ((), "clients, sorted")
-    return Points(name, f"{what}: a point for each client, and their mean.", x, metric, series, names, numbers, named)
-
-
-def _of_clients(found: Sequence[Evaluated], view: str, metric: str) -> NDArray[np.float64]:
-    """Return a value for each client: its mean over seeds, or where seeds have other clients those of all."""
-    columns = [one.of_view(view)[metric] for one in found]
-    same = all(one.same_clients(found[0]) for one in found)
-    return np.mean(columns, axis=0) if same else np.concatenate(columns)
+    return Points(
+        name, f"{what}: a point for each client, and their mean.", x, metric, series, names, numbers, named, of
+    )
 
 
 def _table(one: Setting, shut: bool) -> Iterator[Block]:

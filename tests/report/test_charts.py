@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fedray.report import Bars, Boxes, Chart, Curve, Curves, Matrix, Points
-from fedray.report.charts import SERIES
+from fedray.report.charts import SERIES, Owners
 
 
 def drawn(chart: Chart) -> Axes:
@@ -161,3 +161,18 @@ def test_a_few_are_named_in_their_order() -> None:
     assert np.round(np.asarray(axes.lines[0].get_xdata(), float)).tolist() == [0, 2]
     assert np.asarray(axes.lines[0].get_ydata()).tolist() == [0.9, 0.5]
     assert list(chart.table())[:2] == [["series", "client", "auc"], ["fedavg", "ann", 0.9]]
+
+
+def test_a_table_has_the_owner_of_each_value() -> None:
+    series, of = (
+        [("fedavg", [0.9, 0.5]), ("fedbn", [0.7])],
+        Owners(["client", "seed"], [[("a", "1"), ("b", "1")], [("a", "2")]]),
+    )
+    head = ["series", "client", "seed", "auc"]
+    lines = [["fedavg", "a", "1", 0.9], ["fedavg", "b", "1", 0.5], ["fedbn", "a", "2", 0.7]]
+    charts: list[Chart] = [
+        Points("p", "P.", "clients, sorted", "auc", series, of=of),
+        Boxes("b", "B.", "auc", series, of=of),
+    ]
+    for chart in charts:
+        assert list(chart.table()) == [head, *lines]

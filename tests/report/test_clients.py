@@ -32,6 +32,9 @@ def test_each_client_has_its_line_with_the_mean_over_seeds(tmp_path: Path) -> No
     assert isinstance(points, Points)
     assert points.series[0][1] == pytest.approx([0.52, 0.62, 0.72])
     assert points.names == ["<h0>", "<h1>", "<h2>"]
+    head, first, *_ = points.table()
+    assert head == ["series", "client", "accuracy"]
+    assert list(first) == ["heart", "<h0>", pytest.approx(0.52)]
     assert points.caption.startswith("Accuracy of ")
     assert isinstance(labels, Matrix)
     assert (labels.rows, labels.columns) == (CLASSES, ["<h0>", "<h1>", "<h2>"])
@@ -66,6 +69,9 @@ def test_clients_of_other_rows_are_not_averaged(tmp_path: Path) -> None:
     assert isinstance(points, Points)
     assert not points.names
     assert sorted(points.series[0][1]) == pytest.approx([0.51, 0.52, 0.61, 0.62])
+    head, *lines = points.table()
+    assert head == ["series", "client", "seed", "accuracy"]
+    assert [line[1:3] for line in lines] == [["<h0>", "1"], ["<h1>", "1"], ["<h0>", "2"], ["<h1>", "2"]]
     assert "seed 1; other seeds have other clients" in charts.charts[2].caption
 
 
@@ -119,6 +125,31 @@ def test_many_values_are_a_box_for_each_setting(tmp_path: Path) -> None:
     assert isinstance(boxes, Boxes)
     assert [(name, len(values)) for name, values in boxes.series] == [("fedavg", 150), ("fedprox", 150)]
     assert "of the clients of all seeds. Box: the quartiles" in boxes.caption
+    head, first, *_, last = boxes.table()
+    assert head == ["series", "client", "seed", "accuracy"]
+    assert (first[:3], last[:3]) == (["fedavg", "<h0>", "1"], ["fedprox", "<h49>", "3"])
+
+
+def test_where_seeds_tell_no_runs_apart_their_folders_do(tmp_path: Path) -> None:
+    """As of two runs of one seed, on other data each."""
+    folders = [write_run(tmp_path / name, 1, sizes=sizes) for name, sizes in (("a", (8, 5)), ("b", (7, 6)))]
+    charts, *_ = client_blocks(settings_of(told(*folders)))
+    assert isinstance(charts, Figures)
+    head, *lines = charts.charts[0].table()
+    assert head == ["series", "client", "run", "accuracy"]
+    assert [line[2] for line in lines] == [str(folder) for folder in folders for _ in range(2)]
+
+
+def test_a_mean_over_seeds_says_so_beside_clients_of_single_seeds(tmp_path: Path) -> None:
+    same = [write_run(tmp_path / f"a{seed}", seed, "fedavg") for seed in (1, 2)]
+    other = [write_run(tmp_path / f"b{seed}", seed, "fedprox", sizes=(8, 5 + seed)) for seed in (1, 2)]
+    charts, *_ = client_blocks(settings_of(told(*same, *other)))
+    assert isinstance(charts, Figures)
+    _, *lines = charts.charts[0].table()
+    assert [line[:3] for line in lines] == [
+        *(["fedavg", f"<h{client}>", "mean of 2"] for client in range(3)),
+        *(["fedprox", f"<h{client}>", str(seed)] for seed in (1, 2) for client in range(2)),
+    ]
 
 
 def test_the_rows_of_each_class_stand_beside_those_of_all(tmp_path: Path) -> None:
