@@ -49,7 +49,7 @@ def evaluate(
 
     Of two classes, auc is exact; auroc, as the records of a run have it, is of scores rounded to bfloat16.
 
-    Accuracy, sensitivity and specificity of two classes have Wilson's 95 % interval.
+    Accuracy, sensitivity and specificity of two classes have Wilson's 95 % interval, AUROC has Newcombe's.
     """
     with held():
         from fedray.core.record import finite
@@ -129,8 +129,10 @@ def evaluate(
 
 
 def _with_interval(value: float, interval: Interval | None) -> str:
-    more = f"  ({interval.low:.3f} to {interval.high:.3f}, of {interval.of:,})" if interval is not None else ""
-    return f"{value:.6g}{more}"
+    if interval is None:
+        return f"{value:.6g}"
+    few = f"; {interval.few}" if interval.few else ""
+    return f"{value:.6g}  ({interval.low:.3f} to {interval.high:.3f}, of {interval.of:,}{few})"
 
 
 def export(

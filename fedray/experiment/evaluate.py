@@ -26,6 +26,7 @@ from fedray.local.kernels import cuda_kernels
 from fedray.local.losses import loss_on
 from fedray.local.task import MOST_ROWS, Precision
 from fedray.local.views import is_model
+from fedray.metrics import AUROC, Metric
 from fedray.metrics.intervals import Interval
 from fedray.metrics.measures import Measures, States, together
 from fedray.run.evaluation import Evaluator, TestChunk, rows_at_once, take_from
@@ -46,7 +47,7 @@ class Evaluation(NamedTuple):
 
     Args:
         numbers: ``examples``, the loss and the metrics.
-        intervals: of those that are shares of examples.
+        intervals: of those that are shares of examples or areas under the ROC curve.
     """
 
     numbers: dict[str, float]
@@ -105,9 +106,11 @@ def evaluate_model(
     result = {"examples": float(len(test)), **{name: mean.result for name, mean in merge(means).items()}}
     sums = together(states)
     result |= measures.numbers(sums)
+    exact: list[Metric] = []
     if margins:
         result["auc"] = auc(np.concatenate(margins), np.asarray(test.y))
-    return Evaluation(result, measures.intervals(result, sums))
+        exact = [AUROC(label="auc").of(measures.task)] if measures.task.kind == "classes" else []
+    return Evaluation(result, measures.intervals(result, sums, exact))
 
 
 Which = int | Literal["best"] | None

@@ -126,6 +126,14 @@ class Metric:
         """
         return {}
 
+    def areas(self, classes: int) -> dict[str, int]:
+        """Return which class each of its numbers ranks against all others as an area under the ROC curve, by its name.
+
+        Args:
+            classes: the number of classes.
+        """
+        return {}
+
     def numbers(self, state: State) -> dict[str, float]:
         """Return the numbers of some sums, by the names that they have in records."""
         found = self.compute(state)

@@ -151,15 +151,18 @@ class Measures:
         found = {m.title: m.table(states[m.title]) for m in self.summed if m.title in states}
         return {title: table for title, table in found.items() if table is not None}
 
-    def intervals(self, numbers: Mapping[str, float], states: States) -> dict[str, Interval]:
-        """Return the intervals of the numbers of some examples that are shares of them, by name.
+    def intervals(
+        self, numbers: Mapping[str, float], states: States, more: Sequence[Metric] = ()
+    ) -> dict[str, Interval]:
+        """Return the intervals of the numbers of some examples that are shares of them or areas, by name.
 
         Args:
             numbers: by name.
             states: the sums that they are of; without the examples of each class there are none.
+            more: metrics of further numbers.
         """
         table = self.tables(states).get(Support.name)
-        return {} if table is None else intervals(self.metrics, numbers, table["counts"], table["examples"])
+        return {} if table is None else intervals((*self.metrics, *more), numbers, table["counts"], table["examples"])
 
     def columns(self, states: Sequence[States]) -> dict[str, Floats]:
         """Return the numbers of each group, ``[G]``; NaN for a group that has none of that name."""

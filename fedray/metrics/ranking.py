@@ -121,6 +121,15 @@ class AUROC(Ranked):
     1.0
     """
 
+    def areas(self, classes: int) -> dict[str, int]:
+        """Return the class of each area, by its name; of a mean over classes, nothing."""
+        if self.task.several:
+            return {}
+        if classes == len(self.task.classes) == 2:
+            return {self.title: 1}
+        each = self.task.classes if self.average == "none" else ()
+        return {f"{self.title}_{part(name)}": place for place, name in enumerate(each)}
+
     def score(self, positive: Floats, negative: Floats) -> float:
         """Return the area."""
         below = np.cumsum(negative) - negative

@@ -63,9 +63,12 @@ def test_a_threshold_is_said_for_predictions_and_evaluations(cli: Cli, small: Pa
         intervals = json.loads(cli("evaluate", "out", "--threshold", threshold, "--json").out)["intervals"]
         assert {name: one["of"] for name, one in intervals.items()} == {
             "accuracy": 3,
+            "auc": 3,
+            "auroc": 3,
             "sensitivity": 1,
             "specificity": 2,
         }
+        assert intervals["auc"]["few"] == "2 of class no, 1 of class yes"
         assert "accuracy" in (shown := cli("evaluate", "out", "--threshold", threshold).out)
         assert " to 1.000, of 1)" in shown or "(0.000 to " in shown
         assert "Wilson's intervals, 95 %" in shown

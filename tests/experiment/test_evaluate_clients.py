@@ -195,7 +195,7 @@ def test_shares_of_clients_have_intervals() -> None:
     assert [line[0] for line in table.lines] == ["all"]
     (first, _) = each_json([rows_of(2)], str)
     low, high, of = (first["intervals"]["sensitivity"][key] for key in ("low", "high", "of"))
-    assert (low, high, of) == wilson(3, 4)[1:]
+    assert (low, high, of) == wilson(3, 4)[1:4]
     chosen = [Sensitivity(positive="well", label="of_well")]
     assert intervals_told([replace(rows_of(2), cells={})], str, chosen) == []
     renamed = replace(rows_of(2), metrics={"of_well": np.full(2, 0.8)}, whole={})
