@@ -171,13 +171,14 @@ def debug(
         model: as :func:`fedray.train` was given it; default: the config of the run names it.
         data: likewise.
         round: the round, from 1 on; default: that of the first client that failed, or in which the run failed.
-        client: the client's id; default: the first that fails in it.
+        client: the client's id; default: the first that failed in it.
         pdb: give the client's training alone to Python's debugger, where it goes wrong.
         parts: as for :func:`verify`.
 
     Returns:
         ``word``: ``"equal"``, ``"close"``, ``"different"`` or ``"unrecorded"``; ``steps`` with loss and norms,
-        ``trouble``, ``trace``, ``gap`` to the client's block, ``doubts``.  As text it is what the command shows.
+        ``trouble``, ``trace``, ``gap`` to the client's block, ``doubts``; ``recurs``: False where the client failed in
+        the run, and done again does not.  As text it is what the command shows.
 
     Raises:
         ConfigError: there is no such run, round or client, something that Python alone has is not given, or what is

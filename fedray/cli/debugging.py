@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fedray.cli.common import AsJson, RunArgument, duration
+from fedray.cli.common import FAILED, AsJson, RunArgument, duration
 from fedray.cli.verifying import bar
 from fedray.core.errors import counted
 from fedray.run.interrupt import held
@@ -19,7 +19,7 @@ def debug(
         int | None, typer.Option("--round", help="The round; default: that of the first client that failed.")
     ] = None,
     client: Annotated[
-        str | None, typer.Option("--client", metavar="ID", help="The client; default: the first that fails in it.")
+        str | None, typer.Option("--client", metavar="ID", help="The client; default: the first that failed in it.")
     ] = None,
     pdb: Annotated[
         bool, typer.Option("--pdb", help="Give the client's training to the debugger, where it goes wrong.")
@@ -30,6 +30,7 @@ def debug(
 
     The rounds since the checkpoint before are done again, in this process; then the round, with the client in its
     block, which is compared with the recorded hash; then the client alone.  Nothing is written into the run folder.
+    Exit status: 1 where the client failed in the run, and done again does not; else 0.
     """
     with held():
         from fedray.core.terminal import show
@@ -48,8 +49,9 @@ def debug(
         seen = look(recorded, number, who, pdb, tell, lambda: typer.echo("the debugger has the client's training"))
     if as_json:
         typer.echo(json.dumps(seen.to_json()))
-        return
-    for part in seen.told():
-        show(part)
-    if seen.trace:
+    else:
+        for part in seen.told():
+            show(part)
         typer.echo(seen.trace, nl=False)
+    if seen.recurs is False:
+        raise typer.Exit(FAILED)

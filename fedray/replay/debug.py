@@ -37,25 +37,25 @@ def chosen(
     Args:
         recorded: the run.
         round: the round; None: that of the failure.
-        client: the client's id; None: any.
+        client: the client's id; None: the first that failed in the round, as far as the run has recorded one.
         given: as for :meth:`Recorded.check_config`.
 
     Raises:
         ConfigError: there was none; the run has no such round.
     """
     recorded.check_config(given, "debug")
+    if round is not None and not 1 <= round <= recorded.last + 1:
+        raise ConfigError(f"round {round}: the run has recorded rounds 1 to {recorded.last}")
+    for number in [*sorted(recorded.records), recorded.last + 1] if round is None else [round]:
+        for failure in recorded.failures(number):
+            if failure["stage"] not in UNASKED and client in (None, failure["client"]):
+                return number, failure["client"]
     if round is None:
-        for number, record in sorted(recorded.whole.items()):
-            for failure in record.get("failures", ()):
-                if failure["stage"] not in UNASKED and client in (None, failure["client"]):
-                    return number, failure["client"]
         if recorded.summary.get("status") == "failed":  # in the round after the last that is recorded
             return recorded.last + 1, client
         who = f"client {client!r}" if client else "no client"
         failed = "has not failed" if client else "has failed"
         raise ConfigError(f"{recorded.folder.path}: {who} {failed} in it; say which round to look at, such as round 7")
-    if not 1 <= round <= recorded.last + 1:
-        raise ConfigError(f"round {round}: the run has recorded rounds 1 to {recorded.last}")
     return round, client
 
 
@@ -87,7 +87,6 @@ def debug(
     plan = replay.plan(round)
     index = None if client is None else _index(plan, round, client)
     seen: list[Looked] = []
-    record = recorded.whole.get(round, {})
 
     def look(worker: Worker, items: Sequence[Item], reports: Sequence[Report]) -> None:
         blocks = {item.index: item for item in items if isinstance(item, Block) and not item.survey}
@@ -123,8 +122,9 @@ def debug(
         names = listed(plan.task.data.client_id(one) for one in plan.cohort(round).tolist())
         raise ConfigError(f"client: nobody fails in round {round}; name one of its clients: {names}")
     (looked,) = seen
-    looked.then, looked.now, looked.ended = record.get("model_sha256"), now, ended
-    for failure in record.get("failures", ()):
+    looked.then, looked.now = recorded.records.get(round, {}).get("model_sha256"), now
+    looked.error, looked.ended = recorded.error(round), ended
+    for failure in recorded.failures(round):
         if failure["client"] == looked.client:
             looked.recorded = failure["stage"], failure["error"]
     looked.doubts = replay.doubts(start, round)

@@ -11,9 +11,11 @@ from rich.console import RenderableType
 from fedray.core.errors import listed
 from fedray.core.terminal import Grid, pairs, plain
 from fedray.replay.doubts import Doubt
+from fedray.replay.rounds import UNASKED
 from fedray.replay.watched import SeenStep, Trouble
 
 _MOST_STEPS = 24
+_ASKED = "does the data function give the same rows at each call, and the model the same outputs?"
 
 
 @dataclass
@@ -28,7 +30,8 @@ class Looked:
         training: the number of these that are not held out, by whose places, from 0, steps name examples.
         then: the recorded SHA-256 of the model after the round; None: the run has not recorded the round.
         now: the one of now; None: the round failed.
-        ended: the reason for which the round failed.
+        error: the reason for which the run failed in the round, as it has recorded it; None: it did not.
+        ended: the reason for which the round failed now.
         failure: stage and error with which the client failed in the round, now.
         recorded: the same as the run has recorded it.
         gap: the largest difference between what the client's training gives in its block and alone; None: the block
@@ -47,6 +50,7 @@ class Looked:
     training: int = 0
     then: str | None = None
     now: str | None = None
+    error: str | None = None
     ended: str | None = None
     failure: tuple[str, str] | None = None
     recorded: tuple[str, str] | None = None
@@ -66,12 +70,20 @@ class Looked:
             return "equal"
         return "close" if self.doubts and all(doubt.place for doubt in self.doubts) else "different"
 
+    @property
+    def recurs(self) -> bool | None:
+        """True where the client failed in the run, and fails now; None: it did not fail by what it computes."""
+        if self.recorded is None or self.recorded[0] in UNASKED:
+            return None
+        return self.failure is not None
+
     def to_json(self) -> dict[str, Any]:
         """Return it ready for JSON."""
         trouble = None if self.trouble is None else vars(self.trouble)
         steps = [step.to_json() for step in self.steps]
         doubts = [doubt.words for doubt in self.doubts]
-        return {**vars(self), "verdict": self.word, "trouble": trouble, "steps": steps, "doubts": doubts}
+        told = {"verdict": self.word, "recurs": self.recurs}
+        return {**vars(self), **told, "trouble": trouble, "steps": steps, "doubts": doubts}
 
     def told(self) -> Iterator[RenderableType]:
         """Yield what is shown of it: what was found, and the steps; the traceback is a text of its own."""
@@ -90,9 +102,7 @@ def _lines(seen: Looked) -> Iterator[tuple[str, str]]:
         "equal": f"the same bits as recorded, {(seen.now or '')[:12]}",
         "close": f"close, not equal: {reasons}",
         "different": f"other bits than recorded: {reasons or 'code, data or fedray itself may have changed'}",
-        "unrecorded": f"it fails, and has no record: {seen.ended}"
-        if seen.ended
-        else "the run has no hash of its model",
+        "unrecorded": _unrecorded(seen),
     }
     yield "round", f"{seen.round}: {words[seen.word]}"
     others = [name for name in seen.block if name != seen.client]
@@ -105,12 +115,20 @@ def _lines(seen: Looked) -> Iterator[tuple[str, str]]:
     for name, failure in (("recorded", seen.recorded), ("in its block", seen.failure)):
         if failure is not None:
             yield name, f"it gave no update ({failure[0]}): {failure[1]}"
+    if seen.recurs is False:
+        yield "in its block", f"done again it gives one: {reasons or _ASKED}"
     if seen.gap is not None:
         near = f"as in its block within {seen.gap:.1g}, {seen.share:.1g} of the largest number"
         yield "alone", "the same bits as in its block" if seen.gap == 0 else near
     if seen.trouble is not None:
         fit = f", fit {seen.trouble.fit}" if seen.steps and seen.steps[-1].fit > 1 else ""
         yield "goes wrong", f"in step {seen.trouble.step}{fit}: {seen.trouble.words}"
+
+
+def _unrecorded(seen: Looked) -> str:
+    if seen.ended:
+        return f"it fails, and has no record: {seen.ended}"
+    return "the run has no hash of its model" if seen.error is None else "the run failed in it; done again it does not"
 
 
 def _steps(steps: list[SeenStep], trouble: int | None) -> Grid:

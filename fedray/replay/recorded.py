@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -58,8 +58,26 @@ class Recorded:
         Raises:
             ConfigError: the file that has it is damaged.
         """
-        withheld = read_withheld(self.folder.path / NOT_PRIVATE)
-        return {round: _joined(record, withheld.get(round, {})) for round, record in self.records.items()}
+        return {round: _joined(record, self._withheld.get(round, {})) for round, record in self.records.items()}
+
+    @cached_property
+    def _withheld(self) -> dict[int, dict[str, Any]]:
+        return read_withheld(self.folder.path / NOT_PRIVATE)
+
+    def failures(self, round: int) -> Sequence[Mapping[str, Any]]:
+        """Return the failures of a round as its record has them, be it the round in which the run failed."""
+        if round in self.records:
+            found: Sequence[Mapping[str, Any]] = self.whole[round].get("failures", ())
+        elif self.error(round) is None:
+            found = ()
+        else:
+            found = self.summary.get("failures") or self._withheld.get(round, {}).get("failures", ())
+        return found
+
+    def error(self, round: int) -> str | None:
+        """Return the reason for which the run failed in a round; None: it did not fail in it."""
+        failed = self.summary.get("status") == "failed" and round not in self.records
+        return self.summary["error"] if failed and round == self.summary["rounds"] + 1 else None
 
     @property
     def last(self) -> int:

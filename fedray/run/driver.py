@@ -379,6 +379,7 @@ class _Drive:
             "name": self._run.name,
             "status": self._status,
             **({"error": self._error} if self._error else {}),
+            **({"failures": self._rounds.failures} if self._rounds.failures else {}),
             **(dict([self._rounds.ended]) if self._rounds.ended else {}),
             **(self._best.told() | self._answers.told() | plan.not_private),
             **({"privacy": self._spending.statement()} if self._spending else {}),

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,6 +82,7 @@ class Rounds:
         stopped: it ended because it was asked to.
         ended: it ended before its last round: as ``budget`` or ``early_stopped``, and the reason in words, which begin
             with the config key of a limit.
+        failures: those of the round in which the failure policy ended the run, as a record has them.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Rounds:
         self._told: set[tuple[int, str]] = set()
         self.stopped = False
         self.ended: tuple[str, str] | None = None
+        self.failures: list[dict[str, Any]] = []
 
     def __iter__(self) -> Iterator[RoundRecord]:
         """Run all rounds that are left, in order, and yield their records.
@@ -270,9 +273,11 @@ class Rounds:
             words = failure.round, failure.name, failure.stage, failure.error, self._trace(failure)
             _log.warning("round %d: client %r gave no update (%s): %s\n%s", *words)
         if asked and (reason := verdict(plan.failures, failures, asked)):
+            record.failures = listed(failures)
             if plan.privacy is not None:
-                record.failures, reason = listed(failures), ABORTED.format(record.round)
+                reason = ABORTED.format(record.round)
                 self._withhold(record)
+            self.failures = record.failures
             raise RunFailed(reason)
         if any(len(report.clients) for report in reports):
             inject.point("driver.fold", record.round)

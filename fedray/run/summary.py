@@ -9,6 +9,8 @@ KEYS: Mapping[str, str] = {
     "status": "``finished``; ``budget`` or ``early_stopped``, where it came to its end before its last round; "
     "``stopped`` by a signal; ``failed``.",
     "error": "Reason of a failure; there alone.",
+    "failures": "The clients that gave no update in the round after ``rounds``, in which the run failed by them, as "
+    "``failures`` of a record has them; there alone, and never under ``privacy``.",
     "budget": "The limit that ended the run, in words that begin with its config key; there alone.",
     "early_stopped": "Whether ``stop`` or which of the ``callbacks`` ended the run, likewise.",
     "best": "``metric``, ``value`` and ``round`` of the best evaluated model, and once it is exported its ``file``; "

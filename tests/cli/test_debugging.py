@@ -48,6 +48,26 @@ def test_the_first_failure_is_shown(cli: Cli, failing: Path) -> None:
     assert 'raise ValueError("a large one")' in outcome.out
 
 
+def test_a_failure_that_does_not_recur_has_a_status_of_its_own(
+    cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = "> 2.9 and not __import__('os').path.exists('mended')"
+    (small.parent / "net.py").write_text(NET.replace("> 2.9", once))
+    monkeypatch.syspath_prepend(small.parent)
+    monkeypatch.delitem(sys.modules, "net", raising=False)
+    failed = cli("run", small, "model=net:Net", "failures.on_failure=abort", "run.dir=out", "-q")
+    assert (failed.status, "look at it: fedray debug out" in failed.err) == (1, True)
+    Path("mended").touch()
+    outcome = cli("debug", "out")
+    assert (outcome.status, outcome.err) == (1, "")
+    told = {line[:13].strip(): line[13:].strip() for line in outcome.out.splitlines() if line[:1].isalpha()}
+    assert told["recorded"] == "it gave no update (train): ValueError: a large one"
+    assert told["in its block"].startswith("done again it gives one: does the data function give the same rows")
+    outcome = cli("debug", "out", "--json")
+    said = json.loads(outcome.out)
+    assert (outcome.status, said["recurs"], said["recorded"][0]) == (1, False, "train")
+
+
 def test_a_client_by_its_name_step_by_step(cli: Cli, failing: Path) -> None:
     records = [json.loads(line) for line in (failing / "metrics.jsonl").read_text().splitlines()]
     failed = {one["client"] for one in records[1]["failures"]}

@@ -51,6 +51,11 @@ class Net(nn.Module):
 def root(output, target):
     return torch.sqrt(1e3 - output).sum(dim=1).mean()
 """
+# Raises until there is a file: as code does that does not give the same each time.
+ONCE = (
+    "if self.training and len(x) > 1 and (x[:, 2] == 1.5).any() and not __import__('os').path.exists('mended'): "
+    "raise ValueError('my row')"
+)
 CONFIG = [
     "data=mine:Rows",
     "model=mine:Net",
@@ -111,6 +116,37 @@ def test_an_example_whose_loss_alone_is_no_number_is_named(own: Train) -> None:
         "the loss is nan, as it is of one example by itself: training example 4, whose inputs go from 1."
     ), found.trouble.words
     assert "to 1e+06; the model gives " in found.trouble.words
+
+
+@pytest.mark.parametrize("privacy", [False, True])
+def test_a_failure_that_does_not_recur_is_told_as_it_was_recorded(privacy: bool, own: Train) -> None:
+    noised = ("privacy={noise_multiplier: 0.5, noise: seeded}", "sampler=full") if privacy else ()
+    run = own("failures.on_failure=abort", *noised, value="1.5", line=ONCE)
+    Path("mended").touch()
+    recorded = Recorded.read(run)
+    assert ("failures" in recorded.summary) != privacy
+    for round in (None, recorded.last + 1):
+        found = looked(run, round)
+        assert (found.round, found.client, found.recorded) == (recorded.last + 1, "6", ("train", "ValueError: my row"))
+        assert (found.recurs, found.failure, found.trouble, found.ended) == (False, None, None, None)
+        assert found.error == recorded.summary["error"]
+    words = " ".join(str(found).split())
+    assert f"round {found.round}: the run failed in it; done again it does not" in words
+    assert "it gave no update (train): ValueError: my row" in words
+    assert "done again it gives one: does the data function give the same rows at each call" in words
+    assert found.to_json()["recurs"] is False
+
+
+def test_a_client_that_was_left_out_and_now_is_not_is_told(own: Train) -> None:
+    run = own(value="1.5", line=ONCE)
+    assert looked(run).recurs is True
+    Path("mended").touch()
+    found = looked(run)
+    assert (found.client, found.word, found.recurs) == ("6", "different", False)
+    assert found.recorded is not None
+    plan = Replay(Recorded.read(run)).plan(found.round)
+    other = next(plan.task.data.client_id(one) for one in plan.cohort(found.round).tolist() if one != 6)
+    assert looked(run, found.round, other).recurs is None
 
 
 def test_a_client_whose_code_raises_is_found_with_its_line(own: Train) -> None:

@@ -24,6 +24,20 @@ def test_long_trainings_show_their_ends_and_what_is_before_the_trouble() -> None
     assert numbers == ["1", "2", "3", "4", "5", "...", *map(str, range(53, 63)), "...", "96", "97", "98", "99", "100"]
 
 
+def test_only_what_a_client_computes_recurs_or_not() -> None:
+    seen = Looked(1, "a", error="client 'a' failed in round 1 (worker): its process died")
+    assert seen.recurs is None
+    seen.recorded = "worker", "its process died"
+    assert seen.recurs is None
+    assert "done again it gives one" not in str(seen)
+    seen.recorded = "train", "ValueError: my row"
+    assert seen.recurs is False
+    seen.doubts = [Doubt("torch: 2.1 then, 2.2 now", place=True)]
+    assert "done again it gives one: torch: 2.1 then, 2.2 now" in " ".join(str(seen).split())
+    seen.failure = "train", "ValueError: my row"
+    assert seen.recurs is True
+
+
 def test_the_word_needs_both_hashes_and_forgives_another_place_alone() -> None:
     assert "rows" not in str(Looked(1, "a", rows=40, training=40))
     assert "40, of these 30 training; steps number these from 0" in str(Looked(1, "a", rows=40, training=30))

@@ -45,6 +45,16 @@ def test_each_round_has_the_config_it_was_run_with(train: Train) -> None:
     ] * 2
 
 
+def test_failures_are_those_of_the_record_and_of_the_round_in_which_the_run_failed() -> None:
+    one, other = ({"client": name, "stage": "train", "error": "its code raised"} for name in "ab")
+    summary = {"status": "failed", "error": "client 'b' failed", "rounds": 2, "failures": [other]}
+    recorded = Recorded(RunFolder(Path("none")), {1: {}, 2: {"failures": [one]}}, summary)
+    assert [list(recorded.failures(round)) for round in (1, 2, 3, 4)] == [[], [one], [other], []]
+    assert [recorded.error(round) for round in (2, 3, 4)] == [None, "client 'b' failed", None]
+    gone_on = Recorded(RunFolder(Path("none")), {1: {}, 2: {}, 3: {}}, summary)  # the summary is of the driver before
+    assert (list(gone_on.failures(3)), gone_on.error(3)) == ([], None)
+
+
 def test_a_run_of_python_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("python: {rounds: 3}\n")
     with pytest.raises(ConfigError, match="was started from Python"):

@@ -48,4 +48,6 @@ def test_the_keys_of_runs_of_every_end_are_those_that_are_told(tmp_path: Path) -
     statuses = {"finished": "finished", "budget": "budget", "early": "early_stopped", "failed": "failed"}
     statuses |= {"one": "finished", "on": "finished"}
     assert {name: one["status"] for name, one in found.items()} == statuses
+    failures = found["failed"]["failures"]
+    assert [(one["client"], one["stage"]) for one in failures] == [("0", "update"), ("1", "update")]
     assert {key for one in found.values() for key in one} == set(KEYS)
