@@ -20,6 +20,7 @@ SERIES = ("#0072b2", "#d55e00", "#008f68", "#b0508a", "#3d8fc4", "#b07a00", "#5a
 
 _STROKES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)), (0, (3, 3)))
 _MOST_NOTES, _MOST_TICKS, _FEW_TICKS = 12, 25, 10
+_MOST_MARKS, _LONG = 30, 24
 
 
 class Chart(Protocol):
@@ -67,7 +68,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Curves:
-    """Curves over one axis.
+    """Curves over one axis; where their points are few, each has a mark.
 
     Args:
         name: of its files.
@@ -95,13 +96,14 @@ class Curves:
         for place, one in enumerate(self.curves):
             number = place if one.number is None else one.number
             colour = SERIES[number % len(SERIES)]
-            # A single evaluation is a point, of which a line shows nothing.
-            mark = "o" if len(one.x) < 2 else None
-            axes.plot(one.x, one.y, color=colour, linestyle=_STROKES[number % 8], marker=mark, label=one.name)
+            # A straight line from one evaluation to a far one would pass for many of them.
+            mark, size = "o" if len(one.x) <= _MOST_MARKS else None, 5.0 if len(one.x) < 2 else 2.4
+            stroke = _STROKES[number % 8]
+            axes.plot(one.x, one.y, color=colour, linestyle=stroke, marker=mark, markersize=size, label=one.name)
             if len(one.low):
                 low, high = np.clip(one.low, *self.limits), np.clip(one.high, *self.limits)
                 axes.fill_between(one.x, low, high, color=colour, alpha=0.18, linewidth=0)
-        axes.set(xlabel=self.x, ylabel=self.y)
+        axes.set(xlabel=self.x, ylabel=_on_lines(self.y))
         axes.grid(axis="y")
         if self.whole:
             _count(axes)
@@ -238,7 +240,7 @@ class Points:
             )
             if len(there):
                 axes.axhline(float(there.mean()), color=colour, linewidth=0.8, linestyle=_STROKES[1])
-        axes.set(xlabel=self.x, ylabel=self.y)
+        axes.set(xlabel=self.x, ylabel=_on_lines(self.y))
         axes.grid(axis="y")
         if self.names:
             _ticks(axes, self.names, across=True)
@@ -388,3 +390,9 @@ def _ticks(axes: Axes, names: Sequence[str], across: bool) -> None:
 
 def _short(name: str, most: int = 18) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def _on_lines(name: str) -> str:
+    """Return a name with dots on two lines where one, along a short axis, has no room for it."""
+    first, dot, rest = name.partition(".")
+    return f"{first}.\n{rest}" if dot and len(name) > _LONG else name

@@ -141,8 +141,11 @@ def _spread_charts(settings: Sequence[Setting]) -> Iterator[Chart]:
             for number, one in enumerate(settings if names else ())
         ]
         if found := [one for one in found if one.seen]:
-            what = f"{title_of(names[0])} of {WHOSE[section]} at the last evaluation ({section}.{names[0]})"
-            yield _spread_chart(f"spread-{view}-{_slug(names[0])}", what, view, names[0], found, len(settings) > 1)
+            quantity = f"{section}.{names[0]}"
+            what = f"{title_of(names[0])} of {WHOSE[section]} at the last evaluation ({quantity})"
+            values = [one.values(view, names[0]) for one in found]
+            name = f"spread-{view}-{_slug(names[0])}"
+            yield _spread_chart(name, what, quantity, found, values, len(settings) > 1)
 
 
 @dataclass(frozen=True)
@@ -190,26 +193,28 @@ class _Series:
         return [(client, name) for name, each in zip(names, self.seen, strict=True) for client in each.clients]
 
 
-def _spread_chart(name: str, what: str, view: str, metric: str, found: Sequence[_Series], named: bool) -> Chart:
+def _spread_chart(
+    name: str, what: str, quantity: str, found: Sequence[_Series], values: Sequence[list[float]], named: bool
+) -> Chart:
     """Return the chart of the clients' values of a metric: a point for each, or of many a box for each setting."""
     numbers = [one.number for one in found]
-    series = [(one.label, one.values(view, metric)) for one in found]
+    series = [(one.label, own) for one, own in zip(found, values, strict=True)]
     seen = [each for one in found for each in one.seen]
     several, seeds = not all(one.same for one in found), all(one.apart for one in found)
     head = ["client", "seed" if seeds else "run"][: 1 + several]
     of = Owners(head, [[owner[: len(head)] for owner in one.owners(seeds)] for one in found])
     few = len(seen[0].clients) <= _MOST_NAMED and all(one.same_clients(seen[0]) for one in seen)
-    if not few and sum(len(values) for _, values in series) > _MOST_POINTS:
-        more = any(len(values) > len(seen[0].clients) for _, values in series)
+    if not few and sum(map(len, values)) > _MOST_POINTS:
+        more = any(len(own) > len(seen[0].clients) for own in values)
         whose = "the clients of all seeds" if more else "all clients"
         caption = (
             f"{what}, of {whose}. Box: the quartiles; line: the median; point: the mean; whiskers: the 10th and "
             "the 90th percentile; marks: the least and the most."
         )
-        return Boxes(name, caption, metric, series, numbers, of)
+        return Boxes(name, caption, quantity, series, numbers, of)
     names, x = (seen[0].clients, "client") if few else ((), "clients, sorted")
     return Points(
-        name, f"{what}: a point for each client, and their mean.", x, metric, series, names, numbers, named, of
+        name, f"{what}: a point for each client, and their mean.", x, quantity, series, names, numbers, named, of
     )
 
 

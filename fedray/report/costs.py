@@ -61,7 +61,7 @@ def bytes_chart(settings: Sequence[Setting]) -> Curves | None:
         f"{title(metric)} on the test set over the megabytes that all clients have received and sent; the first seed "
         "of each."
     )
-    return Curves("test-over-bytes", caption, "MB down and up", metric, curves, False, True, limits(metric))
+    return Curves("test-over-bytes", caption, "MB down and up", f"test.{metric}", curves, False, True, limits(metric))
 
 
 def _costs(runs: Sequence[Told]) -> dict[str, float]:

@@ -81,7 +81,7 @@ def _chart(settings: Sequence[Setting], section: str, metric: str, what: str, sp
     named = len(settings) > 1 or alone
     each = ", all rows together" if spread == "mean" and not alone else ""
     caption = f"{what}{each} ({quantity}){band}."
-    return Curves(re.sub("[^A-Za-z0-9]+", "-", quantity), caption, "round", metric, curves, named=named, limits=ends)
+    return Curves(re.sub("[^A-Za-z0-9]+", "-", quantity), caption, "round", quantity, curves, named=named, limits=ends)
 
 
 def over_seeds(label: str, found: Sequence[dict[int, float]]) -> Curve:

@@ -43,6 +43,26 @@ def test_one_evaluation_is_a_point() -> None:
     assert [float(tick) for tick in axes.get_xticks() if 29 <= tick <= 31] == [29, 30, 31], "no half rounds"
 
 
+@pytest.mark.parametrize(("points", "marker"), [(2, "o"), (30, "o"), (31, "None")])
+def test_few_evaluations_have_a_mark_each(points: int, marker: str) -> None:
+    curve = Curve("", [5 * place for place in range(points)], np.linspace(0.1, 0.9, points).tolist())
+    assert drawn(Curves("a", "A.", "round", "accuracy", [curve])).lines[0].get_marker() == marker
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("own.accuracy", "own.accuracy"),
+        ("clients_personal.accuracy.worst", "clients_personal.\naccuracy.worst"),
+        ("a_long_word_without_any_dot", "a_long_word_without_any_dot"),
+    ],
+)
+def test_a_long_name_of_the_short_axis_is_on_two_lines(name: str, shown: str) -> None:
+    chart = Curves("a", "A.", "round", name, [Curve("", [1, 2], [0.1, 0.2])])
+    assert drawn(chart).get_ylabel() == shown
+    assert next(iter(chart.table()))[2] == name
+
+
 def test_the_table_of_curves_has_each_point() -> None:
     chart = Curves("a", "A.", "round", "auc", [Curve("x", [1], [0.5], [0.4], [0.6]), Curve("y", [2], [0.7])])
     head = ["curve", "round", "auc", "low", "high"]

@@ -33,7 +33,7 @@ def test_each_client_has_its_line_with_the_mean_over_seeds(tmp_path: Path) -> No
     assert points.series[0][1] == pytest.approx([0.52, 0.62, 0.72])
     assert points.names == ["<h0>", "<h1>", "<h2>"]
     head, first, *_ = points.table()
-    assert head == ["series", "client", "accuracy"]
+    assert head == ["series", "client", "clients_test.accuracy"]
     assert list(first) == ["heart", "<h0>", pytest.approx(0.52)]
     assert points.caption.startswith("Accuracy of ")
     assert isinstance(labels, Matrix)
@@ -70,7 +70,7 @@ def test_clients_of_other_rows_are_not_averaged(tmp_path: Path) -> None:
     assert not points.names
     assert sorted(points.series[0][1]) == pytest.approx([0.51, 0.52, 0.61, 0.62])
     head, *lines = points.table()
-    assert head == ["series", "client", "seed", "accuracy"]
+    assert head == ["series", "client", "seed", "clients_test.accuracy"]
     assert [line[1:3] for line in lines] == [["<h0>", "1"], ["<h1>", "1"], ["<h0>", "2"], ["<h1>", "2"]]
     assert "seed 1; other seeds have other clients" in charts.charts[2].caption
 
@@ -126,7 +126,7 @@ def test_many_values_are_a_box_for_each_setting(tmp_path: Path) -> None:
     assert [(name, len(values)) for name, values in boxes.series] == [("fedavg", 150), ("fedprox", 150)]
     assert "of the clients of all seeds. Box: the quartiles" in boxes.caption
     head, first, *_, last = boxes.table()
-    assert head == ["series", "client", "seed", "accuracy"]
+    assert head == ["series", "client", "seed", "clients_test.accuracy"]
     assert (first[:3], last[:3]) == (["fedavg", "<h0>", "1"], ["fedprox", "<h49>", "3"])
 
 
@@ -136,7 +136,7 @@ def test_where_seeds_tell_no_runs_apart_their_folders_do(tmp_path: Path) -> None
     charts, *_ = client_blocks(settings_of(told(*folders)))
     assert isinstance(charts, Figures)
     head, *lines = charts.charts[0].table()
-    assert head == ["series", "client", "run", "accuracy"]
+    assert head == ["series", "client", "run", "clients_test.accuracy"]
     assert [line[2] for line in lines] == [str(folder) for folder in folders for _ in range(2)]
 
 

@@ -46,6 +46,15 @@ def test_one_run_shows_how_its_clients_spread(tmp_path: Path) -> None:
     assert (list(median.low), list(median.y), list(median.high)) == ([0.25] * 4, [0.5] * 4, [0.75] * 4)
     caption = charts["clients-test-accuracy"].caption
     assert caption.endswith("(clients_test.accuracy); the band: 10th to 90th percentile of clients.")
+    assert {name: chart.y for name, chart in charts.items()} == {
+        "test-accuracy": "test.accuracy",
+        "test-loss": "test.loss",
+        "clients-test-accuracy": "clients_test.accuracy",
+        "clients-test-accuracy-worst": "clients_test.accuracy.worst",
+        "clients-personal-accuracy": "clients_personal.accuracy",
+        "clients-personal-accuracy-worst": "clients_personal.accuracy.worst",
+        "train-loss": "train.loss",
+    }
     (curve,) = charts["test-accuracy"].curves
     assert curve.y == pytest.approx([0.11, 0.21, 0.31, 0.41])
     assert not math.isnan(sum(curve.y))
