@@ -27,7 +27,8 @@ class Looked:
         client: the client's id.
         block: ids of the clients of its block, itself included.
         rows: the number of its rows.
-        training: the number of these that are not held out, by whose places, from 0, steps name examples.
+        training: the number of these that are not held out, by whose places, from 0, steps name examples; where they
+            are among all rows each step has as ``rows``.
         then: the recorded SHA-256 of the model after the round; None: the run has not recorded the round.
         now: the one of now; None: the round failed.
         error: the reason for which the run failed in the round, as it has recorded it; None: it did not.
@@ -89,7 +90,7 @@ class Looked:
         """Yield what is shown of it: what was found, and the steps; the traceback is a text of its own."""
         yield pairs(_lines(self))
         if self.steps:
-            yield _steps(self.steps, self.trouble.step if self.trouble else None)
+            yield _steps(self.steps, self.trouble.step if self.trouble else None, self.rows > self.training)
 
     def __str__(self) -> str:
         """Return it as the command shows it."""
@@ -111,7 +112,8 @@ def _lines(seen: Looked) -> Iterator[tuple[str, str]]:
         f"{seen.client}, in a block with {listed(others)}" if others else f"{seen.client}, a block of its own",
     )
     if seen.rows > seen.training:
-        yield "rows", f"{seen.rows:,}, of these {seen.training:,} training; steps number these from 0"
+        names = "steps name `examples` among these and `rows` among all, from 0"
+        yield "rows", f"{seen.rows:,}, of these {seen.training:,} training; {names}"
     for name, failure in (("recorded", seen.recorded), ("in its block", seen.failure)):
         if failure is not None:
             yield name, f"it gave no update ({failure[0]}): {failure[1]}"
@@ -131,8 +133,14 @@ def _unrecorded(seen: Looked) -> str:
     return "the run has no hash of its model" if seen.error is None else "the run failed in it; done again it does not"
 
 
-def _steps(steps: list[SeenStep], trouble: int | None) -> Grid:
-    """Lay out steps: all of them, or the first, the last, and those before what went wrong."""
+def _steps(steps: list[SeenStep], trouble: int | None, held: bool) -> Grid:
+    """Lay out steps: all of them, or the first, the last, and those before what went wrong.
+
+    Args:
+        steps: the steps.
+        trouble: the step that went wrong, if any did.
+        held: rows are held out, so that places among training rows and among all are two things.
+    """
     near = len(steps) if trouble is None else trouble + 2
     shown = [
         (place, step)
@@ -140,15 +148,18 @@ def _steps(steps: list[SeenStep], trouble: int | None) -> Grid:
         if len(steps) <= _MOST_STEPS or place < 5 or place >= len(steps) - 5 or near - 10 <= place < near
     ]
     several = steps[-1].fit > 1
-    head = [*(["fit"] if several else []), "step", "examples", "loss", "|gradient|", "|change|", "|parameters|"]
+    places = ["examples", *(["rows"] if held else [])]
+    head = [*(["fit"] if several else []), "step", *places, "loss", "|gradient|", "|change|", "|parameters|"]
     lines, before = [], -1
     for place, step in shown:
         if place > before + 1:
             lines.append(["..."] + [""] * (len(head) - 1))
         before = place
-        examples = (
-            listed(step.examples) if len(step.examples) <= 10 else f"{len(step.examples)}, from {step.examples[0]}"
-        )
+        examples = [_places(one) for one in (step.examples, *([step.rows] if held else []))]
         numbers = (f"{value:.6g}" for value in (step.loss, step.gradient, step.change, step.params))
-        lines.append([*([str(step.fit)] if several else []), str(step.step), examples, *numbers])
+        lines.append([*([str(step.fit)] if several else []), str(step.step), *examples, *numbers])
     return Grid(head, lines)
+
+
+def _places(places: list[int]) -> str:
+    return listed(places) if len(places) <= 10 else f"{len(places)}, from {places[0]}"

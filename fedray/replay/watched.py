@@ -32,6 +32,7 @@ class SeenStep:
         fit: number of its fit, from 1.
         step: its number in the fit, from 1.
         examples: the places of its examples among the client's training rows, from 0.
+        rows: the same among all of the client's rows, those that are held out included, as the data were given.
         loss: the loss before the step, the mean over the examples.
         gradient: L2 norm of the gradient of the parameters that are trained, before clipping.
         change: L2 norm of the change of these parameters.
@@ -41,6 +42,7 @@ class SeenStep:
     fit: int
     step: int
     examples: list[int]
+    rows: list[int]
     loss: float
     gradient: float
     change: float
@@ -59,11 +61,16 @@ class Trouble:
         fit: number of the fit, from 1.
         step: number of the step, from 1.
         words: the same in words.
+        example: the place of the example that it lies with, among the client's training rows, from 0; None: it may be
+            any.
+        row: the same among all of the client's rows, as :class:`SeenStep` has it.
     """
 
     fit: int
     step: int
     words: str
+    example: int | None = None
+    row: int | None = None
 
 
 class Watched(SequentialStepper):
@@ -95,6 +102,8 @@ class Watched(SequentialStepper):
         """Train, see :meth:`fedray.local.steppers.Stepper.fit`."""
         self._fits += 1
         self._schedule = fit.schedule
+        data, client = c.task.data, int(c.index[0])
+        self._order, self._held = data.order(client).tolist(), int(data.holdout_sizes[client])
         return super().fit(c, fit)
 
     def _backward(self, x: Inputs, y: Tensor, round: int, number: int) -> Tensor:
@@ -115,6 +124,7 @@ class Watched(SequentialStepper):
             SeenStep(
                 *self.place,
                 self._examples,
+                [self._order[example] for example in self._examples],
                 float(self._loss),
                 _norm(gradient),
                 _norm(trained - before),
@@ -122,8 +132,10 @@ class Watched(SequentialStepper):
             )
         )
         if self.trouble is None:
+            self._named: list[tuple[int, int]] = []
             words = self._wrong(before, gradient, trained)
-            self.trouble = Trouble(*self.place, words) if words else None
+            example, row = self._named[0] if self._named else (None, None)
+            self.trouble = Trouble(*self.place, words, example, row) if words else None
 
     def _begin(self, number: int, x: Inputs, y: Tensor) -> None:
         count = int(self._schedule.count[0, number])
@@ -141,9 +153,9 @@ class Watched(SequentialStepper):
                 value = float(column[tuple(where)])
                 at = f" at {tuple(feature) if len(feature) > 1 else feature[0]}" if feature else ""
                 of = "" if name == "x" else f" of {name}"
-                return f"an input{of} is {value:g}: training example {self._examples[example]}{at}"
+                return f"an input{of} is {value:g}: {self._example(example)}{at}"
         if where := _first_bad(self._y):
-            return f"a target is {float(self._y[tuple(where)]):g}: training example {self._examples[where[0]]}"
+            return f"a target is {float(self._y[tuple(where)]):g}: {self._example(where[0])}"
         if not math.isfinite(float(self._loss)):
             return f"the loss is {float(self._loss):g}{self._layer(before)}"
         for name, vector in (("gradient", gradient), ("parameters after the step", after)):
@@ -199,9 +211,16 @@ class Watched(SequentialStepper):
             return ""
         own = [column[where[0]] for column in parts(self._x) if column.is_floating_point()]
         if not own:
-            return f": training example {self._examples[where[0]]}"
+            return f": {self._example(where[0])}"
         low, high = min(float(one.min()) for one in own), max(float(one.max()) for one in own)
-        return f": training example {self._examples[where[0]]}, whose inputs go from {low:g} to {high:g}"
+        return f": {self._example(where[0])}, whose inputs go from {low:g} to {high:g}"
+
+    def _example(self, place: int) -> str:
+        """Name an example of the batch, and its row where rows are held out."""
+        example = self._examples[place]
+        self._named.append((example, self._order[example]))
+        row = f" (row {self._order[example]} of the client's {len(self._order)})" if self._held else ""
+        return f"training example {example}{row}"
 
 
 def before_step(model: nn.Module, x: Inputs, y: Tensor, examples: list[int]) -> None:

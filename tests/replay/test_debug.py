@@ -107,6 +107,19 @@ def test_a_client_that_gives_nan_is_found_with_its_layer(stack: str, own: Train)
     json.dumps(found.to_json(), allow_nan=False)
 
 
+def test_an_example_is_named_by_its_row_among_all_rows_as_well(own: Train) -> None:
+    found = looked(own("data={name: 'mine:Rows', holdout: 0.3}"))
+    assert (found.client, found.rows, found.training) == ("6", 10, 7)
+    assert found.trouble is not None
+    assert (found.trouble.row, found.trouble.example) != (4, 4)
+    assert f": training example {found.trouble.example} (row 4 of the client's 10), whose" in found.trouble.words
+    rows = {pair for step in found.steps for pair in zip(step.examples, step.rows, strict=True)}
+    assert (found.trouble.example, found.trouble.row) in rows
+    assert found.trouble.row == 4
+    told = found.to_json()
+    assert (told["trouble"]["row"], len(told["steps"][0]["rows"])) == (4, len(told["steps"][0]["examples"]))
+
+
 def test_an_example_whose_loss_alone_is_no_number_is_named(own: Train) -> None:
     # What the model gives is finite; only the loss takes a root of less than 0.
     found = looked(own("model=logistic", "local.loss=mine:root", value="1e6"))

@@ -8,7 +8,7 @@ from fedray.replay.watched import SeenStep, Trouble
 
 
 def step(number: int) -> SeenStep:
-    return SeenStep(1, number, list(range(20)), 0.5, 2.0, 0.25, 3.0)
+    return SeenStep(1, number, list(range(20)), list(range(1, 21)), 0.5, 2.0, 0.25, 3.0)
 
 
 def test_long_trainings_show_their_ends_and_what_is_before_the_trouble() -> None:
@@ -22,6 +22,15 @@ def test_long_trainings_show_their_ends_and_what_is_before_the_trouble() -> None
     assert last == "Traceback"
     numbers = [line.split()[1] for line in table if line[:1] == "│"]
     assert numbers == ["1", "2", "3", "4", "5", "...", *map(str, range(53, 63)), "...", "96", "97", "98", "99", "100"]
+
+
+def test_rows_stand_beside_examples_where_some_are_held_out() -> None:
+    seen = Looked(1, "a", rows=40, training=40, steps=[step(1)])
+    assert "examples │ loss" in " ".join(str(seen).replace("┃", "│").split())
+    seen.training = 30
+    shown = " ".join(str(seen).replace("┃", "│").split())
+    assert "examples │ rows │ loss" in shown
+    assert "20, from 0 │ 20, from 1 │ 0.5" in shown
 
 
 def test_only_what_a_client_computes_recurs_or_not() -> None:
@@ -40,7 +49,8 @@ def test_only_what_a_client_computes_recurs_or_not() -> None:
 
 def test_the_word_needs_both_hashes_and_forgives_another_place_alone() -> None:
     assert "rows" not in str(Looked(1, "a", rows=40, training=40))
-    assert "40, of these 30 training; steps number these from 0" in str(Looked(1, "a", rows=40, training=30))
+    line = "40, of these 30 training; steps name `examples` among these and `rows` among all, from 0"
+    assert line in str(Looked(1, "a", rows=40, training=30))
     assert Looked(1, "a", then="x").word == "unrecorded"
     assert str(Looked(1, "a", ["a"], ended="no client survived")).splitlines()[0].endswith("no client survived")
     place, data = Doubt("processor: other", place=True), Doubt("data: other", place=False)

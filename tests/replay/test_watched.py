@@ -47,5 +47,6 @@ def test_losses_and_norms_are_those_of_a_loop_by_hand(train: Train) -> None:
 
 
 def test_numbers_that_are_none_are_null_in_json() -> None:
-    step = SeenStep(1, 2, [3], float("nan"), float("inf"), 0.5, 1.0).to_json()
+    step = SeenStep(1, 2, [3], [5], float("nan"), float("inf"), 0.5, 1.0).to_json()
     assert (step["loss"], step["gradient"], step["change"], step["examples"]) == (None, None, 0.5, [3])
+    assert step["rows"] == [5]

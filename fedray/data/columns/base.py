@@ -18,6 +18,7 @@ from torch import Tensor
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Ints
 from fedray.data.columns.checks import counting
+from fedray.data.columns.holdout import training_first
 from fedray.data.columns.ids import check_ids, id_keys
 from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.names import Names
@@ -82,6 +83,9 @@ class ClientData(ABC):
 
     marks: Mapping[str, str] | None = None
     """A hash of each training file, where there are files: see :meth:`fingerprint`."""
+
+    held_by: int | None = None
+    """The seed that has chosen the held-out rows of each client; None: they lie behind the training rows as given."""
 
     def __init__(
         self,
@@ -235,6 +239,21 @@ class ClientData(ABC):
         Raises:
             ConfigError: fraction out of range, or the data has held-out rows already.
         """
+
+    def order(self, client: int) -> Ints:
+        """Return the places that a client's rows had before some were held out, its training rows first, int64 ``[m]``.
+
+        >>> from fedray import FederatedData
+        >>> data = FederatedData.from_arrays(np.arange(5.0)[:, None], [0, 1, 0, 1, 0], clients=["a"] * 5)
+        >>> held = data.with_holdout(0.4, seed=1)
+        >>> held.rows(np.array([0])).take(np.arange(3)[None])[0].flatten().tolist(), held.order(0).tolist()
+        ([0.0, 2.0, 4.0], [0, 2, 4, 1, 3])
+        """
+        held = np.array([self.holdout_sizes[client]])
+        total = np.array([self.sizes[client]]) + held
+        if self.held_by is None:
+            return np.arange(int(total[0]))
+        return training_first(self.held_by, self.keys(np.array([client])), total, held)
 
     def with_augment(self, augment: Sequence[Any] | Mapping[str, Sequence[Any]]) -> Self:
         """Return the same data, the inputs of whose batches are changed by parts, one after the other, on the device.

@@ -165,6 +165,7 @@ class ContiguousData(ClientData):
         index = torch.from_numpy(order).to(self._y.device)
         x, y = self._x.index_select(0, index), self._y.index_select(0, index)
         data = self._with(x, y, self.sizes - held, held, self.test)
+        data.held_by = seed
         if any(one["question"] in LEARNT_BY for one in self.asked):
             said = (
                 "scales, fills and categories were learnt from all rows of the tables, before some were held out; say "
@@ -177,7 +178,7 @@ class ContiguousData(ClientData):
         data = type(self)(x, y, sizes, self.spec, holdout_sizes=holdout, test=test, ids=self._ids)
         data.warnings, data.encoding, data.marks = self.warnings, self.encoding, self.marks
         data.notes, data.taken, data.asked = self.notes, self.taken, self.asked
-        data.augment = self.augment
+        data.augment, data.held_by = self.augment, self.held_by
         return data
 
     def fingerprint(self) -> Mapping[str, str]:
@@ -255,6 +256,7 @@ class ContiguousData(ClientData):
             "encoding": self.encoding,
             "taken": self.taken,
             "asked": list(self.asked),
+            "held_by": self.held_by,
             "ragged": self._ragged(),
         }
         meta = json.dumps(described)
@@ -383,6 +385,7 @@ def open_mapped(folder: str | Path) -> ContiguousData:
         starts=column("starts"),
     )
     data.encoding, data.marks, data.taken, data.asked = (meta[one] for one in ("encoding", "marks", "taken", "asked"))
+    data.held_by = meta["held_by"]
     data._hashes = meta["rows"]
     data._keys = column("keys")
     data._folder = folder

@@ -24,7 +24,7 @@ from fedray.data.columns.checks import (
     tensors,
     widened,
 )
-from fedray.data.columns.holdout import held_sizes, training_first
+from fedray.data.columns.holdout import held_sizes
 from fedray.data.columns.ids import id_keys
 from fedray.data.columns.inputs import InputColumns, Inputs, joined
 from fedray.data.columns.ragged import dense
@@ -69,20 +69,19 @@ class LazyData(ClientData):
         self._own = own
         if test_sizes is not None:
             self.test_sizes = test_sizes
-        self._seed = seed
+        self.held_by = None if held is None else seed
         self._counts, self.counted = counts, counts is not None
 
     def _load(self, client: int) -> tuple[Inputs, Tensor]:
         """Call the function for a client's rows, and put the training rows first."""
         x, y = _call(self._function, self._clients[client], self.client_id(client))
-        held, total = int(self.holdout_sizes[client]), int(self.sizes[client] + self.holdout_sizes[client])
+        total = int(self.sizes[client] + self.holdout_sizes[client])
         where = f"client {self.client_id(client)!r}"
         if len(x) != total:
             raise ConfigError(f"{where} gave {len(x)} examples, {total} were declared")
         check_fits(x, y, self.spec, where)
-        if held:
-            only = np.array([client])
-            order = training_first(self._seed, self.keys(only), np.array([total]), np.array([held]))
+        if self.holdout_sizes[client]:
+            order = self.order(client)
             x, y = x[order], y[order]
         return decode(tensors(x)), dense(tensor(y))
 

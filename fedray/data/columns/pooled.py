@@ -73,6 +73,9 @@ class Pooled(ClientData):
     def own_test(self, clients: Ints) -> tuple[Inputs, Tensor, Ints]:
         return self._inner.own_test(clients)
 
+    def order(self, client: int) -> Ints:
+        return self._inner.order(client) if client < len(self._inner) else super().order(client)
+
     def label_counts(self) -> Ints:
         counts = self._inner.label_counts()
         return np.concatenate([counts, counts.sum(axis=0, keepdims=True)])

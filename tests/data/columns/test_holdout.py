@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.core.errors import ConfigError
-from fedray.data import FederatedData
+from fedray.data import ClientData, FederatedData
 from fedray.data.columns.holdout import held_sizes, training_first
+from fedray.data.columns.pooled import Pooled
 from tests.data.reading import column, numbered
 
 SIZES = st.lists(st.integers(1, 30), min_size=1, max_size=8)
@@ -90,3 +92,20 @@ def test_holdout_out_of_range_is_an_error(fraction: float) -> None:
 def test_holdout_twice_is_an_error() -> None:
     with pytest.raises(ConfigError, match="held-out rows already"):
         numbered([3]).with_holdout(0.5, seed=0).with_holdout(0.5, seed=0)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "function", "mapped", "pooled"])
+def test_the_order_of_rows_names_each_as_it_was_given(kind: str, tmp_path: Path) -> None:
+    x, y, clients = np.arange(12, dtype=np.float32)[:, None], np.arange(12) % 2, np.repeat([0, 1], [5, 7])
+    made: ClientData = FederatedData.from_arrays(x, y, clients)
+    if kind == "function":
+        made = FederatedData.from_function(lambda client: (x[clients == client], y[clients == client]), range(2))
+    assert made.order(1).tolist() == list(range(7))
+    held = made.with_holdout(0.4, seed=3)
+    held = held.share(tmp_path) if kind == "mapped" else Pooled(held) if kind == "pooled" else held
+    for client in (0, 1):
+        lie = [*column(held, client).tolist(), *held.holdout(np.array([client]))[0].flatten().tolist()]
+        assert lie == x[clients == client][held.order(client), 0].tolist()
+        assert sorted(lie) != lie
+    if kind == "pooled":
+        assert held.order(2).tolist() == list(range(int(held.sizes[2])))
