@@ -19,7 +19,8 @@ def charts(tags: Iterable[str]) -> Charts:
     """Return the charts that some curves make.
 
     Of each metric that several of them tell, the clients' training, the test set and the clients' mean are one chart;
-    the median and the tenths of the clients are another, and single clients a third.
+    the median and the tenths of the clients are another, and single clients a third.  A chart is the same whichever of
+    these there are: the page joins the charts of several runs, and of one title shows all that differ.
 
     >>> list(charts(["train/loss", "train/lr", "test/loss", "test_clients/loss/mean"])["test and train"])
     ['loss']
@@ -41,14 +42,11 @@ def charts(tags: Iterable[str]) -> Charts:
             spread[of.partition("/")[2]] = ["Margin", [tag, f"{of}/p10", f"{of}/p90"]]
         if of.startswith(f"{EACH}/"):
             each[of.partition("/")[2]] = ["Multiline", [f"^{re.escape(of)}/[^/]*$"]]
-    together = {
-        metric: ["Multiline", [f"^{re.escape(tag)}$" for tag in sorted(curves, key=_rank)]]
-        for metric, curves in means.items()
-        if len(curves) > 1
-    }
+    together = {metric: ["Multiline", [_any_mean(metric)]] for metric, curves in means.items() if len(curves) > 1}
     found_in = {"test and train": together, "clients": spread, "each client": each}
     return {category: shown for category, shown in found_in.items() if shown}
 
 
-def _rank(tag: str) -> int:
-    return ("train", "test", CLIENTS).index(tag.partition("/")[0])
+def _any_mean(metric: str) -> str:
+    name = re.escape(metric)
+    return f"^(?:(?:train|test)/{name}|{CLIENTS}/(?:personal/|finetuned/)?{name}/mean)$"

@@ -37,6 +37,13 @@ def test_training_and_test_are_in_one_chart_of_each_metric_that_both_tell() -> N
     }
 
 
+def test_runs_with_and_without_personal_models_have_one_chart_of_a_metric_together() -> None:
+    """Of two that differ, the page would show both, under one title."""
+    plain = charts(["train/loss", "test/loss", "test_clients/loss/mean"])
+    personal = charts(["train/loss", "test_clients/personal/loss/mean"])
+    assert plain["test and train"] == personal["test and train"]
+
+
 def test_clients_have_a_band_and_their_own_curves() -> None:
     found = charts(TAGS)
     assert found["clients"] == {
