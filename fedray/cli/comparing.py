@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 _MOST_LINES = 40
 """Lines of a table of single clients; where all metrics have no room, the first ones are shown."""
 
-_WORST = "worst tenth"
+_WORST, _FREQUENT = "worst tenth", "most frequent"
+
+_ONE_SEED = (
+    "one seed, which says nothing of other seeds: `fedray sweep` with seed=1,2,3 tells how far differences go by chance"
+)
 
 
 def compare(
@@ -46,6 +50,8 @@ def compare(
 
     On the test set, where there is one, and on the rows that clients hold out, with the worst tenth of them, and up to
     twenty clients one by one.  Finished runs are not run again, stopped ones go on.
+
+    Accuracy and the like of all rows together have 95 % intervals: of one model each, they say nothing of other seeds.
     """
     with held(), collector_off():
         from fedray.sweep.compare import check, contenders, lines
@@ -105,6 +111,7 @@ def _show(found: Sequence[Line], last: Sequence[str]) -> None:
         last: the words at the end.
     """
     from fedray.core.terminal import show, standard_output
+    from fedray.metrics.intervals import ABOUT
 
     whole, left = table(found, standard_output().width)
     show(whole)
@@ -113,6 +120,14 @@ def _show(found: Sequence[Line], last: Sequence[str]) -> None:
             typer.echo(f"{line.words}: {line.note}")
     for words in _said(found, left):
         typer.echo(words)
+    if (every := together(found, standard_output().width)) is not None:
+        grid, left = every
+        typer.echo("all rows together, with 95 % intervals:")
+        show(grid)
+        typer.echo(ABOUT)
+        if left:
+            typer.echo(f"left out for want of room: {listed(left)}; --json has all")
+    typer.echo(_ONE_SEED)
     if (each := by_client(found)) is not None:
         show(each)
     for words in last:
@@ -152,6 +167,46 @@ def table(found: Sequence[Line], width: int) -> tuple[Grid, list[str]]:
     return fitted(Grid(["trained on", "rows", *columns], cells), order, width)
 
 
+def together(found: Sequence[Line], width: int) -> tuple[Grid, list[str]] | None:
+    """Lay out what all examples together give, with intervals, and what always saying the most frequent class would.
+
+    Args:
+        found: the lines of a comparison.
+        width: in characters.
+
+    Returns:
+        The table and the names of columns that there is no room for; None where no interval is known.
+    """
+    from fedray.core.terminal import Grid, fitted
+    from fedray.metrics.intervals import shown
+
+    there = [line for line in found if line.intervals]
+    if not there:
+        return None
+    columns = list(
+        dict.fromkeys((part, name) for line in there for part, own in line.intervals.items() for name in own)
+    )
+    cells = [
+        [
+            line.words,
+            *(
+                shown(line.intervals[part][name]) if name in line.intervals.get(part, {}) else ""
+                for part, name in columns
+            ),
+        ]
+        for line in there
+    ]
+    always = {part: found for line in there for part, found in line.frequent.items()}
+    if any(name == "accuracy" for _, name in columns):
+        for word in dict.fromkeys(word for word, _ in always.values()):
+            shares = {part: f"{share:.3f}" for part, (said, share) in always.items() if said == word}
+            row = [shares.get(part, "") if name == "accuracy" else "" for part, name in columns]
+            cells.append([f"always the answer {word}", *row])
+    # Not own.accuracy, which is a mean over clients.
+    heads = [name if part == OWN else f"{part}.{name}" for part, name in columns]
+    return fitted(Grid(["trained on", *heads], cells), heads, width)
+
+
 def by_client(found: Sequence[Line]) -> Grid | None:
     """Lay out what each client got on its own rows, metric by metric; None where that is not known, or they are many.
 
@@ -165,12 +220,20 @@ def by_client(found: Sequence[Line]) -> Grid | None:
         return None
     clients = list(dict.fromkeys(client for line in lines for client in line.clients))
     rows = {client: _rows(one) for line in lines for client, one in line.clients.items()}
+    often = {client: _frequent(one) for line in lines for client, one in line.clients.items()}
+    known = any(often.values())
     cells = [
-        [name, client, rows[client], *(_number(line.clients.get(client, {}).get(name, "")) for line in lines)]
+        [
+            name,
+            client,
+            rows[client],
+            *([often[client]] if known else []),
+            *(_number(line.clients.get(client, {}).get(name, "")) for line in lines),
+        ]
         for name in _shown(lines)
         for client in clients
     ]
-    return Grid(["own", "client", "own rows", *(line.name for line in lines)], cells)
+    return Grid(["own", "client", "own rows", *([_FREQUENT] if known else []), *(line.name for line in lines)], cells)
 
 
 def _rows(one: Mapping[str, Any]) -> str:
@@ -178,6 +241,13 @@ def _rows(one: Mapping[str, Any]) -> str:
 
     classes = of_each_class(one.get(SUPPORT))
     return f"{int(one['examples']):,}" + (f" ({classes})" if classes else "")
+
+
+def _frequent(one: Mapping[str, Any]) -> str:
+    from fedray.rundir.each_client import SUPPORT, frequent_among
+
+    found = frequent_among(one.get(SUPPORT))
+    return f"{found[0]} {found[1]:.4f}" if found else ""
 
 
 def _shown(lines: Sequence[Line]) -> list[str]:
@@ -198,6 +268,8 @@ def _said(found: Sequence[Line], left: Sequence[str]) -> Iterator[str]:
     if left:
         yield f"left out for want of room: {listed(left)}; --json has all"
     if lines := [line for line in found if line.clients]:
+        if any(_frequent(one) for line in lines for one in line.clients.values()):
+            yield f"{_FREQUENT}: the class that most rows have, and its share: the accuracy of always saying it"
         apart = [name for name in _names(line.own for line in lines) if name not in (*_shown(lines), "loss")]
         if apart:
             yield f"of single clients --json has {listed(apart)}, too"

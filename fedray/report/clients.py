@@ -20,7 +20,7 @@ from fedray.report.charts import Boxes, Chart, Matrix, Owners, Points
 from fedray.report.progress import MOST_CURVES, WHOSE, metrics_of, mixed
 from fedray.report.told import Setting, Told
 from fedray.rundir.client_table import TRAIN, metrics_in, newest_part
-from fedray.rundir.each_client import SUPPORT, of_each_class
+from fedray.rundir.each_client import SUPPORT, frequent_among, of_each_class
 from fedray.rundir.names import LABELS
 from fedray.sweep.compare import ALONE, POOLED
 
@@ -32,6 +32,9 @@ CONFUSION = "confusion_matrix"
 
 BASELINES = {ALONE: "each client alone", POOLED: "all rows in one place"}
 """The baselines of a comparison, in words."""
+
+FREQUENT = "most frequent class"
+"""The head of a column that says which class most rows have, and its share of them."""
 
 _MOST_COLUMNS, _MOST_NAMED, _MOST_POINTS = 100, 12, 100
 
@@ -46,6 +49,7 @@ class Evaluated:
         values: values by view and metric, ``[C]``.
         cells: of the views with confusion matrices the counts of each client, see :func:`fedray.read_clients`.
         support: the number of its rows of each class, in words, ``[C]``; empty: not known.
+        frequent: the class that most of its rows have, with its share, in words, ``[C]``; empty: not known.
     """
 
     clients: list[str]
@@ -53,6 +57,7 @@ class Evaluated:
     values: Mapping[tuple[str, str], NDArray[np.float64]]
     cells: Mapping[str, list[list[dict[str, Any]]]]
     support: Sequence[str]
+    frequent: Sequence[str]
 
     @classmethod
     def of(cls, run: Told) -> Evaluated | None:
@@ -79,7 +84,11 @@ class Evaluated:
                 cells[view] = [own.get(number, []) for number in range(len(there))]
         counts = part[SUPPORT].to_pylist() if SUPPORT in part.column_names else []
         support = {client: of_each_class(own) for client, own in zip(clients, counts, strict=False) if own}
-        return cls(there, examples, values, cells, [support.get(client, "") for client in there])
+        often = {
+            client: frequent_words(frequent_among(own)) for client, own in zip(clients, counts, strict=False) if own
+        }
+        words = [[found.get(client, "") for client in there] for found in (support, often)]
+        return cls(there, examples, values, cells, *words)
 
     def has(self, view: str, metric: str) -> bool:
         """Tell if there is a metric of a view; ``own`` is the view of the models that clients would use."""
@@ -284,19 +293,35 @@ def _side_by_side(settings: Sequence[Setting]) -> Iterator[Block]:
             else np.full(len(first.clients), np.nan)
             for _, seen in found
         ]
+        known = any(first.frequent) and all(each.frequent == first.frequent for each in every)
         rows: list[list[Cell]] = [
-            [client, int(first.examples[place]), *(float(column[place]) for column in columns)]
+            [
+                client,
+                int(first.examples[place]),
+                *([first.frequent[place]] if known else []),
+                *(float(column[place]) for column in columns),
+            ]
             for place, client in enumerate(first.clients)
         ]
         seeds = ", mean over seeds" if len(every) > len(found) else ""
         labels = {one.label for one, _ in found}
         told = "".join(f" {name}: {words}." for name, words in BASELINES.items() if name in labels)
+        told += f" {FREQUENT}: what always saying it gives as accuracy." if known else ""
         yield Table(
-            ["client", "rows", *(one.label for one, _ in found)],
+            ["client", "rows", *([FREQUENT] if known else []), *(one.label for one, _ in found)],
             rows,
             f"{title_of(metric)} of {WHOSE[OWN]}, at the last evaluation{seeds} (own.{metric}).{told}",
             f"Clients side by side: {metric}" if number else "",
         )
+
+
+def frequent_words(found: tuple[str, float] | None) -> str:
+    """Return a class and its share in words.
+
+    >>> frequent_words(("yes", 35 / 37)), frequent_words(None)
+    ('yes 0.946', '')
+    """
+    return f"{found[0]} {found[1]:.3f}" if found else ""
 
 
 def ranked_by(columns: Sequence[tuple[str, str]]) -> tuple[str, str]:

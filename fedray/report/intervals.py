@@ -13,29 +13,32 @@ from fedray.core.record import VIEWS
 from fedray.metrics import Metric, metrics
 from fedray.metrics.intervals import ABOUT, Interval, intervals, of_classes, shown, usual
 from fedray.report.blocks import Block, Cell, Table
+from fedray.report.clients import FREQUENT, frequent_words
 from fedray.report.progress import MOST_CURVES
 from fedray.report.told import Setting, Told
 from fedray.rundir.client_table import metrics_in, newest_part
-from fedray.rundir.each_client import SUPPORT
+from fedray.rundir.each_client import SUPPORT, most_frequent
 
 MOST_CLIENTS = 50
 """The most clients that have intervals of their own."""
 
-Line = tuple[str, int, Mapping[str, Interval]]
-"""The name of a line, the number of its rows, and the intervals by metric."""
+_ALWAYS = f"{FREQUENT}: with its share of the rows, which is the accuracy of a model that always says it."
+
+Line = tuple[str, int, str, Mapping[str, Interval]]
+"""The name of a line, the number of its rows, the class that most of them have, and the intervals by metric."""
 
 
 def interval_blocks(settings: Sequence[Setting]) -> Iterator[Block]:
     """Yield the tables of settings with one run each; of several seeds the means have intervals of their own."""
     for one in settings[:MOST_CURVES]:
         if len(one.runs) == 1 and (lines := list(_lines(one.runs[0]))):
-            names = list(dict.fromkeys(name for _, _, found in lines for name in found))
+            names = list(dict.fromkeys(name for *_, found in lines for name in found))
             rows: list[list[Cell]] = [
-                [who, count, *(shown(found[name]) if name in found else "" for name in names)]
-                for who, count, found in lines
+                [who, count, often, *(shown(found[name]) if name in found else "" for name in names)]
+                for who, count, often, found in lines
             ]
             folded = f"95 % intervals: {one.label}" if len(settings) > 1 else ""
-            yield Table(["of", "rows", *names], rows, ABOUT, folded)
+            yield Table(["of", "rows", FREQUENT, *names], rows, f"{ABOUT} {_ALWAYS}", folded)
 
 
 def chosen_in(run: Told) -> list[Metric]:
@@ -95,4 +98,4 @@ def _line(
 ) -> Iterator[Line]:
     found = intervals(of_classes(chosen, [str(name) for name in classes]), numbers, counts, examples)
     if found:
-        yield who, examples, found
+        yield who, examples, frequent_words(most_frequent(classes, counts)), found

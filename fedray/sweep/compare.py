@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,14 @@ from fedray.data import ClientData
 from fedray.experiment.build import Config
 from fedray.experiment.evaluate import checkpoint_of, evaluate_model, evaluate_run
 from fedray.experiment.experiment import Experiment
+from fedray.metrics.intervals import Interval, intervals, of_classes, to_json, usual
 from fedray.models.prototype import last_of
 from fedray.run.plan import Plan
 from fedray.run.snapshot import first_state, model_of, restore
 from fedray.run.worker import Job
 from fedray.rundir.client_state import ClientStore, StateRows
 from fedray.rundir.client_table import metrics_in, newest_part
-from fedray.rundir.each_client import MOST_SHOWN, SUPPORT
+from fedray.rundir.each_client import MOST_SHOWN, SUPPORT, frequent_among, most_frequent
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import COMPLETE, CONFIG
 from fedray.sweep.finished import check_same, warn_of_changes
@@ -87,6 +88,9 @@ class Line:
         name: a short one, for the head of a column.
         clients: ``examples`` and metrics of each client on its own held-out rows, by its id, if they are few; None or
             NaN: no value; as ``support`` how many rows each class has, where that is known.
+        intervals: of all examples together, by ``test`` and ``own``, and by the metric: 95 % intervals of one model.
+        frequent: the most frequent class of all of them, and its share, by ``test`` and ``own``, where that is known.
+        seed: of the run; None: there is none.
     """
 
     words: str
@@ -96,10 +100,19 @@ class Line:
     note: str = ""
     name: str = ""
     clients: dict[str, dict[str, Any]] = field(default_factory=dict)
+    intervals: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    frequent: dict[str, tuple[str, float]] = field(default_factory=dict)
+    seed: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it ready for JSON."""
-        return asdict(self)
+        told = asdict(replace(self, intervals={}, frequent={}))
+        for one in told["clients"].values():
+            if found := frequent_among(one.get(SUPPORT)):
+                one["frequent"] = _in_words(found)
+        told["intervals"] = {section: to_json(own) for section, own in self.intervals.items()}
+        told["frequent"] = {section: _in_words(found) for section, found in self.frequent.items()}
+        return told
 
 
 def contenders(name: str, layers: Layers, algorithms: Sequence[str], folder: Path) -> list[Contender]:
@@ -174,9 +187,10 @@ def lines(contender: Contender, note: str = "") -> Iterator[Line]:
     own: dict[str, dict[str, Any]] = final.get(own_section(final)) or {}
     if contender.algorithm == ALONE:
         plan = contender.config.plan(contender.folder.encoding(), contender.folder.inputs(), contender.folder.meaning())
-        yield from _alone(plan, contender, own)
+        yield from _alone(plan, contender, own, *_together(contender, final))
         return
-    test = evaluate_run(contender.config, contender.folder, None, warn=False).numbers if final.get("test") else {}
+    evaluated = evaluate_run(contender.config, contender.folder, None, warn=False) if final.get("test") else None
+    test = evaluated.numbers if evaluated is not None else {}
     data = contender.config.plan(contender.folder.encoding()).task.data
     tested = data.test is not None and contender.config.evaluate.every > 0
     note = "no model of all" if tested and not test else ""
@@ -184,21 +198,55 @@ def lines(contender: Contender, note: str = "") -> Iterator[Line]:
     rows = int(sizes[-1] if contender.algorithm == POOLED else sizes.sum())
     test.pop("examples", None)
     name = "pooled" if contender.algorithm == POOLED else contender.algorithm
-    yield Line(contender.words, rows, test, own, note, name, _each(contender.folder))
+    spans, frequent = _together(contender, final)
+    spans |= {"test": evaluated.intervals} if evaluated is not None and evaluated.intervals else {}
+    seed = contender.config.schema.seed
+    yield Line(contender.words, rows, test, own, note, name, _each(contender.folder), spans, frequent, seed)
 
 
-def _alone(plan: Plan, contender: Contender, own: dict[str, dict[str, Any]]) -> Iterator[Line]:
+def _in_words(found: tuple[str, float]) -> dict[str, Any]:
+    return {"class": found[0], "share": found[1]}
+
+
+def _together(
+    contender: Contender, final: Mapping[str, Any]
+) -> tuple[dict[str, dict[str, Interval]], dict[str, tuple[str, float]]]:
+    """Return the intervals of all clients' rows together, and the most frequent class of these and of the test set."""
+    tables, spans, frequent = final.get("tables", {}), {}, {}
+    for section, place in (("test", "test"), ("own", own_section(final))):
+        table = tables.get(place, {}).get(SUPPORT)
+        if not table:
+            continue
+        classes = [str(name) for name in table["classes"]]
+        if found := most_frequent(classes, table["counts"]):
+            frequent[section] = found
+        if section == "own":
+            means = {name: spread.get("mean") for name, spread in final[place].items()}
+            chosen = contender.config.chosen_metrics()
+            known = of_classes(usual() if chosen is None else chosen, classes)
+            spans[section] = intervals(known, means, table["counts"], table["examples"])
+    return {section: own for section, own in spans.items() if own}, frequent
+
+
+def _alone(
+    plan: Plan,
+    contender: Contender,
+    own: dict[str, dict[str, Any]],
+    spans: dict[str, dict[str, Interval]],
+    frequent: dict[str, tuple[str, float]],
+) -> Iterator[Line]:
     """Yield a line for each client, where they are few, and one for all: their models on the one test set."""
     data = plan.task.data
     found = dict(_tested(plan, contender.folder)) if data.test is not None else {}
     if len(data) <= MOST_CLIENTS:
         for client, test in found.items():
-            yield Line(f"{data.client_id(client)} alone", int(data.sizes[client]), test)
+            yield Line(f"{data.client_id(client)} alone", int(data.sizes[client]), test, seed=plan.task.seed)
     names = dict.fromkeys(name for test in found.values() for name in test)
     mean = {name: float(np.mean([test[name] for test in found.values()])) for name in names}
     absent = len(data) - len(found)
     note = f"{absent} of them never drawn" if data.test is not None and absent else ""
-    yield Line("each client alone, mean", None, mean, own, note, "alone", _each(contender.folder))
+    each = _each(contender.folder)
+    yield Line("each client alone, mean", None, mean, own, note, "alone", each, spans, frequent, plan.task.seed)
 
 
 def _each(folder: RunFolder) -> dict[str, dict[str, Any]]:

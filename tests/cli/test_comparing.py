@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fedray.cli.comparing import by_client, table
+from fedray.cli.comparing import by_client, table, together
 from fedray.core.terminal import Grid, plain
+from fedray.metrics.intervals import area, wilson
+from fedray.metrics.intervals import shown as span
 from fedray.sweep.compare import Line
 from tests.cli.command import Cli
 
@@ -123,11 +125,43 @@ def test_each_of_a_few_clients_has_its_lines() -> None:
     few.clients["ann"]["support"] = [{"class": "no", "count": 6}, {"class": "yes", "count": 2}]
     told = by_client([few])
     assert told is not None
-    assert told.lines[0][2] == "8 (no 6, yes 2)"
+    assert told.head[2:4] == ["own rows", "most frequent"]
+    assert told.lines[0][2:4] == ["8 (no 6, yes 2)", "no 0.7500"]
+    assert told.lines[1][3] == ""
     only = by_client([line("alone", 0.25, ["loss"])])
     assert only is not None
     assert [one[0] for one in only.lines] == ["loss", "loss"]
     assert by_client([Line("many", 3)]) is None
+
+
+def test_all_rows_together_stand_beside_always_the_same_answer() -> None:
+    spans = {"own": {"accuracy": wilson(7, 8), "auroc": area(0.9, 2, 6)}}
+    found = [
+        Line("hospital alone", 4),
+        Line("federated, fedavg", 3, intervals=spans, frequent={"own": ("no", 0.75), "test": ("no", 0.5)}),
+    ]
+    told = together(found, 1000)
+    assert told is not None
+    grid, left = told
+    assert (grid.head, left) == (["trained on", "accuracy", "auroc"], [])
+    assert grid.lines == [
+        ["federated, fedavg", span(wilson(7, 8)), span(area(0.9, 2, 6))],
+        ["always the answer no", "0.750", ""],
+    ]
+    told = together(found, 60)
+    assert told is not None
+    assert told[1] == ["auroc"]
+    assert together(found[:1], 1000) is None
+
+
+def test_intervals_and_one_seed_are_told(cli: Cli, small: Path) -> None:
+    chosen = "metrics=[accuracy, sensitivity, auroc]", "data.classes=2", "data.holdout=0.25"
+    outcome = cli("compare", small, *chosen, "rounds=1", "-q")
+    assert outcome.status == 0, outcome.err
+    assert "all rows together, with 95 % intervals:" in outcome.out
+    assert "always the answer " in outcome.out
+    assert "most frequent: the class that most rows have" in outcome.out
+    assert outcome.out.count("one seed, which says nothing of other seeds: `fedray sweep` with seed=1,2,3") == 1
 
 
 def test_wrong_arguments_are_one_line(cli: Cli, small: Path) -> None:

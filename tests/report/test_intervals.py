@@ -44,7 +44,7 @@ def words(hits: int, of: int) -> str:
 def test_the_test_set_all_clients_and_each_of_them_have_one(run: fedray.Result) -> None:
     (table,) = interval_blocks(settings_of(told(run.run_dir)))
     assert isinstance(table, Table)
-    assert table.head == ["of", "rows", "accuracy", "auroc", "sensitivity", "specificity"]
+    assert table.head == ["of", "rows", "most frequent class", "accuracy", "auroc", "sensitivity", "specificity"]
     whose = ["all", *(PROBLEM.data.client_id(client) for client in range(3))]
     assert [row[0] for row in table.rows] == ["test set", *(f"clients_test: {name}" for name in whose)]
     assert "Wilson" in table.caption
@@ -54,13 +54,15 @@ def test_the_test_set_all_clients_and_each_of_them_have_one(run: fedray.Result) 
         own = y[segment == client]
         hits = [round(row["accuracy"] * len(own)), round(row["sensitivity"] * own.sum().item())]
         line = table.rows[2 + client]
-        assert [line[1], line[2], line[4]] == [len(own), words(hits[0], len(own)), words(hits[1], int(own.sum()))]
+        assert [line[1], line[3], line[5]] == [len(own), words(hits[0], len(own)), words(hits[1], int(own.sum()))]
         ill = int(own.sum())
         ranked = intervals(of_classes(usual(), ["0", "1"]), {"auroc": row["auroc"]}, [len(own) - ill, ill], len(own))
-        assert line[3] == shown(ranked["auroc"])
+        most = max(ill, len(own) - ill)
+        assert line[2] == f"{int(2 * ill > len(own))} {most / len(own):.3f}"
+        assert line[4] == shown(ranked["auroc"])
     spread, line = run.history[-1].clients_test, table.rows[1]
     wrong = len(y) - int(y.sum())
-    assert line[5] == words(round(spread["specificity"]["mean"] * wrong), wrong)
+    assert line[6] == words(round(spread["specificity"]["mean"] * wrong), wrong)
 
 
 def test_the_report_has_them_and_says_where_there_is_one_answer(run: fedray.Result, tmp_path: Path) -> None:
@@ -81,11 +83,11 @@ def test_chosen_metrics_are_those_of_the_config(tmp_path: Path) -> None:
     found = trained(tmp_path / "own", ["auroc", {"name": "sensitivity", "positive": "0"}])
     (table,) = interval_blocks(settings_of(told(found.run_dir)))
     assert isinstance(table, Table)
-    assert table.head == ["of", "rows", "auroc", "sensitivity"]
+    assert table.head == ["of", "rows", "most frequent class", "auroc", "sensitivity"]
     test = PROBLEM.data.test
     assert test is not None
     none = int((test.slice(0, len(test))[1] == 0).sum())
-    assert table.rows[0][3] == words(round(found.history[-1].test["sensitivity"] * none), none)
+    assert table.rows[0][4] == words(round(found.history[-1].test["sensitivity"] * none), none)
 
 
 def test_several_seeds_runs_of_before_and_many_clients(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from fedray.config.layers import load_layers
 from fedray.core.errors import ConfigError
+from fedray.metrics.intervals import wilson
 from fedray.sweep.compare import Contender, Line, check, contenders, lines
 
 SMALL = """\
@@ -49,6 +51,32 @@ def test_every_line_of_a_comparison(tmp_path: Path) -> None:
     mean = sum(line.test["accuracy"] for line in found[:4]) / 4
     assert found[4].test["accuracy"] == pytest.approx(mean)
     assert all("worst" in line.own["accuracy"] for line in found[4:])
+
+
+def test_all_rows_together_have_intervals_and_a_most_frequent_class(tmp_path: Path) -> None:
+    changes = [
+        "data.holdout=0.25",
+        "data.classes=2",
+        "evaluate.clients_every=3",
+        "metrics=[accuracy, sensitivity, auroc]",
+    ]
+    found = compared(tmp_path, *changes)
+    assert [line.seed for line in found] == [3] * 7
+    mean, pooled, federated = found[4:]
+    assert "test" not in mean.intervals, "they are of one model, and not of a mean of models"
+    for line in (mean, pooled, federated):
+        rows = line.intervals["own"]["accuracy"].of
+        counts = [sum(one["support"][k]["count"] for one in line.clients.values()) for k in range(2)]
+        assert rows == sum(counts) == 12
+        share = line.own["accuracy"]["mean"]
+        assert line.intervals["own"]["accuracy"] == wilson(round(share * rows), rows)
+        assert line.frequent["own"] == (str(counts.index(max(counts))), max(counts) / rows)
+    assert pooled.intervals["test"]["accuracy"] == wilson(round(pooled.test["accuracy"] * 30), 30)
+    told = json.loads(json.dumps(federated.to_json()))
+    assert told["seed"] == 3
+    assert set(told["intervals"]["own"]["accuracy"]) == {"low", "high", "of"}
+    assert told["frequent"]["own"] == {"class": federated.frequent["own"][0], "share": federated.frequent["own"][1]}
+    assert all(0.5 <= one["frequent"]["share"] <= 1 for one in told["clients"].values())
 
 
 def test_one_client_alone_is_what_is_federated(tmp_path: Path) -> None:
