@@ -77,5 +77,5 @@ def target_blocks(settings: Sequence[Setting], target: Target | None) -> Iterato
         head,
         rows,
         f"Rounds to {target.metric} {target.value:g}: the first evaluated round with it, and what all rounds up to it "
-        "took; the mean over the runs that reached it.",
+        "took; the mean over the runs that reached it. Seconds depend on the machine and on what else it did.",
     )

@@ -35,6 +35,7 @@ def test_each_setting_has_the_mean_of_its_runs_that_reached_it() -> None:
         ["scaffold", "1/2", 1.0, 2.0, 2.0],
     ]
     assert "Rounds to test.accuracy 0.8" in table.caption
+    assert "Seconds depend on the machine and on what else it did" in table.caption
     assert list(target_blocks(settings, None)) == []
 
 
