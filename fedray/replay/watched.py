@@ -20,6 +20,9 @@ from fedray.local.step import Fit, Objective, Step
 from fedray.local.task import LocalTask
 from fedray.tasks import outputs_of
 
+_FAR = 10.0
+"""The times that a loss or an input is as large as all others, from which it stands out."""
+
 Place = tuple[int, int]
 """A step: the number of its fit, and its number therein, from 1."""
 
@@ -161,11 +164,13 @@ class Watched(SequentialStepper):
         for name, vector in (("gradient", gradient), ("parameters after the step", after)):
             if where := _first_bad(vector):
                 entry = next(e for e in self._task.layout.parameters if e.start <= where[0] < e.stop)
-                return f"the {name} of {entry.name} is {float(vector[where[0]]):g}, the loss {float(self._loss):g}"
+                said = f"the {name} of {entry.name} is {float(vector[where[0]]):g}, the loss {float(self._loss):g}"
+                return f"{said}{self._by_far(before)}"
         largest = int(after.abs().argmax())
         if abs(float(after[largest])) > LIMIT:
             entry = next(e for e in self._task.layout.parameters if e.start <= largest < e.stop)
-            return f"{entry.name} has gone to {float(after[largest]):.3g}, more than an update may hold"
+            said = f"{entry.name} has gone to {float(after[largest]):.3g}, more than an update may hold"
+            return f"{said}{self._by_far(before)}"
         return ""
 
     def _layer(self, params: Tensor) -> str:
@@ -173,10 +178,7 @@ class Watched(SequentialStepper):
 
         The module's outputs may all be finite, and the loss of one of them not.
         """
-        row = self.row.clone()
-        row[: len(params)] = params
-        module = copy.deepcopy(self._first.module)
-        self._task.layout.attach(module, row)
+        module = self._at(params)
         found: list[str] = []
 
         def look(name: str, part: nn.Module, output: Any) -> None:
@@ -191,18 +193,48 @@ class Watched(SequentialStepper):
             output = outputs_of(module, self._x.to(self._first.device))
             return f", and {found[0]}" if found else self._by_itself(output)
 
+    def _at(self, params: Tensor) -> nn.Module:
+        """Return a copy of the module at parameters ``[D]``."""
+        row = self.row.clone()
+        row[: len(params)] = params
+        module = copy.deepcopy(self._first.module)
+        self._task.layout.attach(module, row)
+        return module
+
     def _by_itself(self, output: Tensor) -> str:
         """Name the first training example whose loss by itself is not finite, though its outputs are."""
         for row in range(len(self._examples)):
-            own = output[row : row + 1]
-            try:
-                finite = bool(torch.isfinite(self._first.loss_of(own, self._y[row : row + 1])))
-            except Exception:  # of any kind, from the user's code: it need not take a single example
+            if (loss := self._own_loss(output, row)) is None:
                 return ""
-            if not finite:
-                low, high = float(own.min()), float(own.max())
+            if not math.isfinite(loss):
+                low, high = float(output[row].min()), float(output[row].max())
                 given = f"; the model gives {low:g} to {high:g} for it"
                 return f", as it is of one example by itself{self._from(output, [row])}{given}"
+        return ""
+
+    def _own_loss(self, output: Tensor, row: int) -> float | None:
+        """Return the loss of one example of the batch; None: there is no such thing."""
+        try:
+            return float(self._first.loss_of(output[row : row + 1], self._y[row : row + 1]))
+        except Exception:  # of any kind, from the user's code: it need not take a single example
+            return None
+
+    def _by_far(self, params: Tensor) -> str:
+        """Name the example of the batch whose loss, or else whose inputs, are the largest by far; or nobody."""
+        count = len(self._examples)
+        with torch.no_grad(), torch.random.fork_rng():
+            output = outputs_of(self._at(params), self._x.to(self._first.device))
+            losses = [loss for row in range(count) if (loss := self._own_loss(output, row)) is not None]
+        if count == 1:
+            return f", in a batch of one example{self._from(output, [0])}"
+        columns = [column for column in parts(self._x) if column.is_floating_point() and column.numel()]
+        inputs = [max((float(column[row].abs().max()) for column in columns), default=0.0) for row in range(count)]
+        found = [("the loss of one example alone is", losses), ("inputs of one example are up to", inputs)]
+        for words, numbers in found:
+            if (place := _outlier(numbers)) is not None and len(numbers) == count:
+                return (
+                    f"; {words} {numbers[place]:.3g}, more than {_FAR:g} times any other{self._from(output, [place])}"
+                )
         return ""
 
     def _from(self, output: Tensor, where: list[int]) -> str:
@@ -230,6 +262,17 @@ def before_step(model: nn.Module, x: Inputs, y: Tensor, examples: list[int]) -> 
 
 def _norm(vector: Tensor) -> float:
     return float(vector.double().norm())
+
+
+def _outlier(numbers: list[float]) -> int | None:
+    """Return the place of a number of at least two whose size is more than `_FAR` times that of any other.
+
+    >>> _outlier([1.0, -50.0, 4.0]), _outlier([1.0, -50.0, 6.0]), _outlier([3.0])
+    (1, None, None)
+    """
+    sizes = [abs(number) for number in numbers]
+    *_, second, largest = sorted([0.0, 0.0, *sizes])
+    return sizes.index(largest) if len(sizes) > 1 and largest > _FAR * second else None
 
 
 def _first_bad(tensor: Tensor) -> list[int]:

@@ -50,6 +50,12 @@ class Net(nn.Module):
 
 def root(output, target):
     return torch.sqrt(1e3 - output).sum(dim=1).mean()
+
+
+def shared(output, target):
+    if len(output) == 1:
+        raise ValueError("one example is no batch")
+    return output.mean()
 """
 # Raises until there is a file: as code does that does not give the same each time.
 ONCE = (
@@ -180,6 +186,34 @@ def test_parameters_that_go_too_far_are_named(own: Train) -> None:
     assert "has gone to" in found.trouble.words
     (step,) = [one for one in found.steps if one.step == found.trouble.step]
     assert 4 in step.examples
+    assert len(step.examples) > 1
+    assert "; the loss of one example alone is " in found.trouble.words
+    assert ", more than 10 times any other: training example 4, whose inputs go from -1e+30 to " in found.trouble.words
+    assert (found.trouble.example, found.trouble.row) == (4, 4)
+
+
+def test_an_example_whose_inputs_are_by_far_the_largest_is_named_where_no_loss_stands_out(own: Train) -> None:
+    # The loss is one number for the batch, whoever is in it.
+    found = looked(own("model=logistic", "local.loss=mine:shared", value="-1e30"))
+    assert found.trouble is not None
+    assert "; inputs of one example are up to 1e+30, more than 10 times any other: " in found.trouble.words, (
+        found.trouble.words
+    )
+    assert ": training example 4, whose inputs go from -1e+30 to " in found.trouble.words
+
+
+def test_nobody_is_named_where_all_examples_of_a_batch_are_alike(own: Train) -> None:
+    found = looked(own("model=logistic", "local.optimizer.lr=1e30", value="1.5"))
+    assert found.trouble is not None
+    assert "has gone to" in found.trouble.words
+    assert "training example" not in found.trouble.words
+    assert found.trouble.example is None
+
+
+def test_the_only_example_of_a_batch_is_named(own: Train) -> None:
+    found = looked(own("model=logistic", "local.batch_size=1", value="-1e30"))
+    assert found.trouble is not None
+    assert "more than an update may hold, in a batch of one example: training example 4, whose" in found.trouble.words
 
 
 def test_a_run_that_failed_is_looked_at_in_the_round_that_it_has_not_recorded(own: Train) -> None:
