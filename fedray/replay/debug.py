@@ -55,7 +55,8 @@ def chosen(
             return recorded.last + 1, client
         who = f"client {client!r}" if client else "no client"
         failed = "has not failed" if client else "has failed"
-        raise ConfigError(f"{recorded.folder.path}: {who} {failed} in it; say which round to look at, such as round 7")
+        such = f"say which round to look at, such as round {max(1, recorded.last)}"
+        raise ConfigError(f"{recorded.folder.path}: {who} {failed} in it; {such}")
     return round, client
 
 
@@ -67,6 +68,7 @@ def debug(
     tell: Callable[[int], None] = lambda round: None,
     ready: Callable[[], None] = lambda: None,
     given: Mapping[str, Any] | None = None,
+    begin: Callable[[], None] = lambda: None,
 ) -> Looked:
     """Do the rounds before again, then the round, and look at a client in it.
 
@@ -78,6 +80,7 @@ def debug(
         tell: is given the number of each round that was done.
         ready: called before the debugger takes over.
         given: as for :class:`Replay`.
+        begin: called before the first round is done, once it is known that the client is in the round.
 
     Raises:
         ConfigError: the client is not in the round; the run's config, data or code do not fit any more.
@@ -86,6 +89,9 @@ def debug(
     replay = Replay(recorded, lambda job, devices: _Watching(job, devices, look), given)
     plan = replay.plan(round)
     index = None if client is None else _index(plan, round, client)
+    if index is None and round in recorded.records:
+        raise _nobody(plan, round)  # its record says so
+    begin()
     seen: list[Looked] = []
 
     def look(worker: Worker, items: Sequence[Item], reports: Sequence[Report]) -> None:
@@ -119,8 +125,7 @@ def debug(
             raise
         ended = reason(error)
     if not seen:
-        names = listed(plan.task.data.client_id(one) for one in plan.cohort(round).tolist())
-        raise ConfigError(f"client: nobody fails in round {round}; name one of its clients: {names}")
+        raise _nobody(plan, round)
     (looked,) = seen
     looked.then, looked.now = recorded.records.get(round, {}).get("model_sha256"), now
     looked.error, looked.ended = recorded.error(round), ended
@@ -129,6 +134,11 @@ def debug(
             looked.recorded = failure["stage"], failure["error"]
     looked.doubts = replay.doubts(start, round)
     return looked
+
+
+def _nobody(plan: Plan, round: int) -> ConfigError:
+    names = listed(plan.task.data.client_id(one) for one in plan.cohort(round).tolist())
+    return ConfigError(f"client: nobody fails in round {round}; name one of its clients: {names}")
 
 
 def _index(plan: Plan, round: int, client: str) -> int:

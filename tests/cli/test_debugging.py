@@ -63,6 +63,9 @@ def test_a_failure_that_does_not_recur_has_a_status_of_its_own(
     told = {line[:13].strip(): line[13:].strip() for line in outcome.out.splitlines() if line[:1].isalpha()}
     assert told["recorded"] == "it gave no update (train): ValueError: a large one"
     assert told["in its block"].startswith("done again it gives one: does the data function give the same rows")
+    unknown = cli("debug", "out", "--client", "nobody")
+    unknown.refused("no client 'nobody'")
+    assert unknown.out == ""
     outcome = cli("debug", "out", "--json")
     said = json.loads(outcome.out)
     assert (outcome.status, said["recurs"], said["recorded"][0]) == (1, False, "train")
@@ -97,5 +100,6 @@ def test_wrong_arguments_are_one_line(cli: Cli, failing: Path) -> None:
     cli("debug", "nowhere").refused("is no run folder")
     cli("debug", "out", "--round", "9").refused("recorded rounds 1 to 3")
     cli("debug", "out", "--round", "1", "--client", "x").refused("no client 'x'")
+    assert cli("debug", "out", "--round", "1", "--client", "x").out == ""  # no round is said to be done
     assert cli("debug", "out", "--round", "first").status == 2
     assert "--pdb" in cli("debug", "--help").out

@@ -267,12 +267,12 @@ def test_what_cannot_be_looked_at_is_said(train: Train) -> None:
     plan = Replay(recorded).plan(2)
     absent = next(one for one in range(8) if one not in plan.cohort(2))
     for round, client, words in [
-        (None, None, "no client has failed"),
+        (None, None, "no client has failed in it; say which round to look at, such as round 6$"),
         (None, "3", "client '3' has not failed"),
         (9, None, "recorded rounds 1 to 6"),
         (2, "x", "no client 'x'"),
         (2, str(absent), "is not in the cohort of round 2; it is in those of"),
-        (2, None, "nobody fails in round 2"),
+        (2, None, "nobody fails in round 2; name one of its clients: "),
     ]:
         with pytest.raises(ConfigError, match=words):
-            debug(recorded, *chosen(recorded, round, client))
+            debug(recorded, *chosen(recorded, round, client), tell=lambda round: pytest.fail("a round is done"))
