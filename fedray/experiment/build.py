@@ -31,6 +31,7 @@ from fedray.data.augment_chain import Augment, Told, fit
 from fedray.data.sources.tables import EncodedSource
 from fedray.experiment.attacked import attacked
 from fedray.experiment.bound import Bound
+from fedray.experiment.cold import cold
 from fedray.experiment.experiment import Experiment
 from fedray.experiment.packed import check_packed
 from fedray.experiment.pool import pooled
@@ -212,10 +213,9 @@ class Config(Bound):
         if self.privacy is not None:
             check_decisions(watched)
         check_watched(watched, self.evaluate, data, views_of(task, self.evaluate).names)
-        tellers = (*algorithm.tellers, *(["attack"] if self.attack else []))
-        check_named(watched, measured, task.measures, tellers)
+        check_named(watched, measured, task.measures, (*algorithm.tellers, *(["attack"] if self.attack else [])))
         warnings += untested(task, self.evaluate, data)
-        warnings += tuple(filter(None, [self._rarely(task)]))
+        warnings += tuple(filter(None, [self._rarely(task), cold(task, self.evaluate, sampler, self.schema.rounds)]))
         if self._evaluates(data) and not getattr(self.data, "classes", None):  # whose order is then theirs
             warnings += taken_for_positive(task.measures)
         plan = Plan(

@@ -271,6 +271,8 @@ def _table(one: Setting, shut: bool) -> Iterator[Block]:
         words += "; nan: no value, as AUROC and the like have none where a client holds one class alone"
     title = f"Each client: {one.label}" if shut else "Each client" if len(lines) > 25 else ""
     yield Table(head, lines, f"{words}. clients/ in the run folder has every evaluation (fedray.read_clients).", title)
+    if new := [words for run in one.runs if (words := _newcomers(run))]:
+        yield Words("; ".join(new))
     if more := [lacking for run in one.runs if (lacking := _missing(run))]:
         yield Words("; ".join(more), warns=True)
 
@@ -329,6 +331,16 @@ def ranked_by(columns: Sequence[tuple[str, str]]) -> tuple[str, str]:
     view = max((view for view, _ in columns), key=list(VIEWS).index)
     metrics = [metric for one, metric in columns if one == view]
     return view, next((metric for metric in metrics if metric != "loss"), metrics[0])
+
+
+def _newcomers(run: Told) -> str:
+    """Say of how many clients what they keep was evaluated, where others had kept nothing yet."""
+    evaluated = run.last("evaluated")
+    everybody, known = evaluated.get("clients", 0), evaluated.get("taken_part")
+    if known is None or known >= everybody:
+        return ""
+    of = f"{known:,} of {counted(everybody, 'client')}"
+    return f"{run.folder}: {of} had taken part by the last evaluation, the others are evaluated as newcomers"
 
 
 def _missing(run: Told) -> str:

@@ -159,6 +159,15 @@ def test_the_rows_of_each_class_stand_beside_those_of_all(tmp_path: Path) -> Non
     assert [row[2] for row in table.rows] == [f"benign {n}, malignant {n}" for n in (4, 2, 1)]
 
 
+def test_how_many_had_a_model_of_their_own_is_said_where_these_are_not_all(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "1", evaluated={"clients": 98, "missing": 0, "taken_part": 86})
+    *_, words = client_blocks(settings_of(told(folder)))
+    assert isinstance(words, Words)
+    assert "86 of 98 clients had taken part by the last evaluation" in words.text
+    everybody = write_run(tmp_path / "2", evaluated={"clients": 98, "missing": 0, "taken_part": 98})
+    assert not any(isinstance(one, Words) for one in client_blocks(settings_of(told(everybody))))
+
+
 def test_clients_out_of_reach_are_told_of(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "1", evaluated={"clients": 2, "missing": 1})
     *_, words = client_blocks(settings_of(told(folder)))
