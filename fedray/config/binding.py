@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, TypeVar, cast, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, short, shortened
 
 T = TypeVar("T")
 
@@ -31,6 +33,41 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the closest known word, or nothing."""
     close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def check_words(where: str, words: object) -> None:
+    """Refuse a boolean as a name, alone, in a list or as a key: YAML makes some words one.
+
+    >>> check_words("data.classes", [False, True])
+    Traceback (most recent call last):
+    ...
+    fedray.core.errors.ConfigError: data.classes: YAML reads bare yes, no, on and off as booleans; write ["no", "yes"]
+
+    Args:
+        where: their key.
+        words: the name, or several, as read.
+
+    Raises:
+        ConfigError: one is.
+    """
+    several = isinstance(words, list | tuple | Mapping)
+    every = list(words) if several else [words]  # type: ignore[call-overload]
+    if any(isinstance(word, bool) for word in every):
+        meant = [("no", "yes")[word] if isinstance(word, bool) else str(word) for word in every]
+        shown = short(json.dumps(meant if several else meant[0], ensure_ascii=False))
+        raise ConfigError(f"{where}: YAML reads bare yes, no, on and off as booleans; write {shown}")
+
+
+def _check_words(hint: Any, value: Any, where: str) -> None:
+    """Check the words of an option, in a list or a mapping as well, by its type."""
+    kinds = [one for one in get_args(hint) if one is not NoneType] if get_origin(hint) in (Union, UnionType) else [hint]
+    kind, inner = (get_origin(kinds[0]) or kinds[0], get_args(kinds[0])) if len(kinds) == 1 else (Any, ())
+    if kind is str or (kind is list and inner == (str,)):
+        check_words(where, value)
+    elif kind is dict and isinstance(value, Mapping):
+        for name, one in value.items():
+            _check_words(inner[0], name, where)
+            _check_words(inner[1], one, f"{where}.{name}")
 
 
 def options_of(schema: type) -> list[str]:
@@ -72,7 +109,7 @@ def bind(
     """Make an instance of the dataclass ``schema`` from a plain mapping.
 
     Unknown keys, values of a wrong type, missing values and a ``ValueError`` of the dataclass's own
-    ``__post_init__`` all become one :class:`ConfigError` that starts with the full key.
+    ``__post_init__`` all become one :class:`ConfigError` that starts with the full key, and quotes little of each.
 
     Args:
         schema: a dataclass; its field types and defaults are the schema.  A field of type ``Any`` or ``list[Any]`` also
@@ -82,9 +119,17 @@ def bind(
         elsewhere: the words to write for keys that are known in another place.
         needed: the end of the message for a value that is missing.
     """
+    try:
+        return _bound(schema, {} if node is None else node, key, elsewhere, needed)
+    except ConfigError as error:
+        told = shortened(str(error), node) if is_plain(node) else str(error)
+        if told == str(error):
+            raise
+        raise ConfigError(told) from error.__cause__
+
+
+def _bound(schema: type[T], node: Any, key: str, elsewhere: Mapping[str, str] | None, needed: str) -> T:
     prefix = f"{key}." if key else ""
-    if node is None:
-        node = {}
     if not isinstance(node, Mapping):
         raise ConfigError(f"{key}: expected a section with keys, got {node!r}")
     allowed = options_of(schema)
@@ -93,6 +138,9 @@ def bind(
             options = ", ".join(allowed) or "(none)"
             meant = f" (write {elsewhere[name]})" if elsewhere and name in elsewhere else nearest(name, allowed)
             raise ConfigError(f"{prefix}{name}: unknown key{meant}; allowed: {options}")
+    hints = _hints(cast(type, schema))
+    for name, value in node.items():
+        _check_words(hints[name], value, f"{prefix}{name}")
     held, objects = _held(schema, node)
     values: dict[str, Any] = copy.deepcopy(_usual(cast(type, schema)))
     values |= _typed(schema, held, key, needed) | objects
@@ -211,9 +259,14 @@ def _options(schema: type) -> dict[str, dataclasses.Field[Any]]:
 
 
 @cache
+def _hints(schema: type) -> dict[str, Any]:
+    return get_type_hints(schema)
+
+
+@cache
 def _only(schema: type, names: frozenset[str]) -> type:
     """Return the dataclass with these options alone: OmegaConf takes its time for each."""
-    hints = get_type_hints(schema)
+    hints = _hints(schema)
     fields: list[tuple[str, Any, Any]] = []
     for name, option in _options(schema).items():
         if name in names:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from fedray.config.binding import bind, nearest
 from fedray.config.hooks import check_hooks
-from fedray.core.errors import ConfigError, an, listed
+from fedray.core.errors import ConfigError, an, listed, quoted
 
 _KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -115,7 +115,7 @@ class Imported:
         """Import what the name stands for; the folder must be on the path."""
         path, _, name = self.name.partition(":")
         if not all(word.isidentifier() for word in (*path.split("."), name)):
-            raise ConfigError(f"{self.key}.name: {self.name!r} must have the form package.module:name")
+            raise ConfigError(f"{self.key}.name: {quoted(self.name)} must have the form package.module:name")
         module = self._module(path)
         if not hasattr(module, name):
             public = [other for other in vars(module) if not other.startswith("_")]

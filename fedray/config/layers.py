@@ -14,10 +14,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fedray.config.beside import check_places
-from fedray.config.binding import bind, options_of
+from fedray.config.binding import bind, nearest, options_of
 from fedray.config.sections import SECTIONS, ClusterSection, ExperimentSchema, SlurmSection
 from fedray.config.signs import as_yaml, comment_in, misread
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, quoted, short
 from fedray.rundir.configs import trackers_in
 from fedray.rundir.names import PYTHON
 
@@ -44,6 +44,8 @@ def overlay(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
             merged[key] = value
     return merged
 
+
+_TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".parquet", ".arrow", ".feather", ".csv.gz", ".tsv.gz")
 
 Layers = tuple[dict[str, Any], dict[str, Any]]
 """A config twice: with interpolations (``${oc.env:...}``) as written, and resolved."""
@@ -177,7 +179,7 @@ def on_slurm(layer: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
     """
     section = {} if layer.get("cluster") is None else layer["cluster"]
     if not isinstance(section, Mapping):
-        raise ConfigError(f"cluster: expected a section with keys, got {section!r}")
+        raise ConfigError(f"cluster: expected a section with keys, got {quoted(section)}")
     where = section.get("name", "slurm")
     if where != "slurm" and "${" not in str(where):
         bind(ClusterSection, {"name": where}, "cluster")
@@ -189,28 +191,62 @@ def _read(path: Path, seen: tuple[Path, ...], files: list[Path]) -> dict[str, An
         raise ConfigError(f"{path}: its base files include itself")
     files.append(path)
     try:
+        _check_config(path)
         loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except FileNotFoundError:
         whose = f", which is a base of {seen[-1]}" if seen else ""
-        raise ConfigError(f"{path}: no such config file{whose}") from None
+        raise ConfigError(f"{path}: no such config file{whose}{_beside(path)}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         if isinstance(error, yaml.YAMLError) and (sign := misread(error, path.read_text(encoding="utf-8"))):
-            raise ConfigError(f"{path}: line {sign[0]}: {sign[1]}; write {sign[2]}") from None
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())[:300]}") from None
-    if not isinstance(loaded, dict):
-        raise ConfigError(f"{path}: expected a mapping of sections at the top")
+            raise ConfigError(f"{path}: line {sign[0]}: {sign[1]}; write {short(sign[2])}") from None
+        raise ConfigError(f"{path}: not valid YAML: {_why(error)}") from None
+    assert isinstance(loaded, dict)
     content = {str(key): value for key, value in loaded.items()}
     bases = content.pop("base", [])
     if isinstance(bases, str):
         bases = [bases]
     if not isinstance(bases, list) or not all(isinstance(base, str) and base for base in bases):
-        raise ConfigError(f"base: expected a config file, or a list of such, in {path}, got {bases!r}")
+        raise ConfigError(f"base: expected a config file, or a list of such, in {path}, got {quoted(bases)}")
     merged: dict[str, Any] = {}
     for base in bases:
         merged = _lay(merged, _read(path.parent / base, (*seen, path), files))
     return _lay(merged, content)
+
+
+def _check_config(path: Path) -> None:
+    """Check that a file is a mapping of keys, which a table is not: its lines are nobody's keys, and are never quoted.
+
+    Raises:
+        ConfigError: it is a table, a list or a text.
+        yaml.YAMLError: it is no YAML.
+        OSError: it cannot be read.
+    """
+    with path.open(encoding="utf-8") as file:
+        if path.name.lower().endswith(_TABLES):
+            raise ConfigError(f"{path} is a table, not a config: write a config that names it, with data.target")
+        top = yaml.compose(file, Loader=yaml.SafeLoader)
+    if top is not None and not isinstance(top, yaml.MappingNode):
+        found = "a list" if isinstance(top, yaml.SequenceNode) else "text without keys"
+        raise ConfigError(
+            f"{path}: expected a mapping of sections at the top, such as `rounds: 10`; this is {found}, not a config"
+        )
+
+
+def _why(error: Exception) -> str:
+    """Return why a text is no YAML, with the line, without what stands there."""
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        return " ".join(filter(None, (error.context, short(error.problem or "")))) + where
+    return " ".join(str(error).split())[:300] if isinstance(error, yaml.YAMLError | UnicodeError) else short(error)
+
+
+def _beside(path: Path) -> str:
+    """Return the name that may be meant by that of a file which there is not."""
+    there = [other.name for other in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+    return nearest(path.name, sorted(there))
 
 
 def _lay(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,7 +265,7 @@ def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     for text in overrides:
         key, equals, said = text.partition("=")
         if not equals or not key:
-            raise ConfigError(f"{text!r}: expected key=value, as in local.epochs=2")
+            raise ConfigError(f"{quoted(text)}: expected key=value, as in local.epochs=2")
         if key == "base":
             raise ConfigError("base: a config file says what it builds on; write it there, or run that file")
         value = as_yaml(said)
@@ -238,12 +274,12 @@ def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
             one = OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={value}"]), resolve=False)
         except (yaml.YAMLError, OmegaConfBaseException) as error:
             if sign := misread(error, value):
-                raise ConfigError(f"{text!r}: {sign[1]}; write {shlex.quote(f'{key}={sign[2]}')}") from None
+                raise ConfigError(f"{quoted(text)}: {sign[1]}; write {shlex.quote(f'{key}={sign[2]}')}") from None
             advice = "a value is YAML: put one with signs such as : { [ in quotes of its own, as in key='\"a: b\"'"
-            raise ConfigError(f"{text!r}: {' '.join(str(error).split())[:120]}; {advice}") from None
+            raise ConfigError(f"{quoted(text)}: {' '.join(str(error).split())[:120]}; {advice}") from None
         if dropped:
             advice = "put the value in quotes of its own, as in key='\"run #3\"'"
-            raise ConfigError(f"{text!r}: YAML reads {dropped!r} as a comment; {advice}")
+            raise ConfigError(f"{quoted(text)}: YAML reads {quoted(dropped)} as a comment; {advice}")
         assert isinstance(one, dict)
         merged = overlay(merged, {str(k): v for k, v in one.items()})
     return merged

@@ -20,7 +20,7 @@ from fedray.config.hooks import check_hooks
 from fedray.config.imported import Imported, imported_in, made
 from fedray.config.plugins import load_plugins
 from fedray.config.strict import strict
-from fedray.core.errors import ConfigError, an
+from fedray.core.errors import ConfigError, an, quoted, short
 
 T = TypeVar("T")
 
@@ -104,10 +104,10 @@ class Registry(Mapping[str, type]):
             known = ", ".join(sorted(self._entries)) or "none"
             hint = nearest(name, self._entries)
             module, dot, attribute = name.rpartition(".")
-            own = f"{module}:{attribute}" if dot and module and attribute else "my_module:name"
+            own = short(f"{module}:{attribute}") if dot and module and attribute else "my_module:name"
             missing = "".join(f"; {words}" for words in broken)
             raise ConfigError(
-                f"{key}: unknown {self.kind} {name!r}{hint}; known: {known}; for your own: {own}{missing}"
+                f"{key}: unknown {self.kind} {quoted(name)}{hint}; known: {known}; for your own: {own}{missing}"
             )
         return self._entries[name]
 
@@ -158,7 +158,7 @@ def bind_part(registry: Registry, node: Any, key: str, default: str = "") -> Any
         needed = f" by {name}; where {key}.name is changed, nothing that the section said before is kept"
         return bind(entry, options, key, needed=needed)
     if options:
-        raise ConfigError(f"{key}.{next(iter(options))}: unknown key; {name} takes no options")
+        raise ConfigError(f"{key}.{short(next(iter(options)))}: unknown key; {name} takes no options")
     return entry
 
 

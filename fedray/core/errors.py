@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 MOST = 10
 """Names that a message lists; the rest are counted."""
+
+LONGEST = 60
+"""Signs that a message quotes of what a user wrote: where a file is mistaken, its lines may be rows of patients."""
 
 
 class ConfigError(ValueError):
@@ -74,6 +77,46 @@ def listed(names: Iterable[object], none: str = "(none)", separator: str = ", ")
     words = [str(name) for name in names]
     shown = separator.join(words[:MOST]) or none
     return f"{shown} and {len(words) - MOST} more" if len(words) > MOST else shown
+
+
+def short(text: object) -> str:
+    """Return what a user wrote as a message may have it: in one line, of 60 signs at most.
+
+    >>> short("age"), short("age,sex\\n63,1 " * 99)
+    ('age', 'age,sex 63,1 age,sex 63,1 age,sex 63,1 age,sex 63,1 age,s...')
+    """
+    words = " ".join(str(text)[: 4 * LONGEST].split())
+    return words if len(words) <= LONGEST and len(str(text)) <= 4 * LONGEST else f"{words[: LONGEST - 3]}..."
+
+
+def quoted(value: object) -> str:
+    """Return the ``repr`` of a value that a user wrote as a message may have it, see :func:`short`.
+
+    >>> quoted("a\\nb"), quoted([1, 2])
+    ("'a\\\\nb'", '[1, 2]')
+    """
+    return short(repr(value))
+
+
+def shortened(message: str, value: object) -> str:
+    """Return a message with what it quotes of a value, or of the keys and values in it, as :func:`short` has it.
+
+    >>> shortened(f"width={'9' * 100}: it must be a number", {"width": "9" * 100})
+    'width=999999999999999999999999999999999999999999999999999999999...: it must be a number'
+
+    Args:
+        message: it.
+        value: plain, as a file holds it.
+    """
+    for text in dict.fromkeys((repr(value), str(value), *str(value).splitlines()[:1])):
+        if len(text) > LONGEST:
+            message = message.replace(text, short(text))
+    parts = (
+        [*value, *value.values()] if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    )
+    for part in parts if len(message) > LONGEST else ():
+        message = shortened(message, part)
+    return message
 
 
 def an(word: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedray.config.binding import nearest
+from fedray.config.binding import check_words, nearest
 from fedray.core.errors import ConfigError
 from fedray.metrics.base import Metric, metrics
 from fedray.metrics.sums import State
@@ -129,6 +129,7 @@ class Averaged(Confusion):
             if not two or self.average not in ("auto", "binary"):
                 raise ConfigError(f"{self.title}: positive={self.positive} is for average=binary of two classes")
             if str(self.positive) not in (*task.classes, "0", "1"):
+                check_words(f"{self.title}: positive", self.positive)
                 known = ", ".join(task.classes)
                 hint = nearest(str(self.positive), task.classes)
                 raise ConfigError(f"{self.title}: no class is {self.positive!r}{hint}; there are {known}")

@@ -131,7 +131,7 @@ def test_a_base_that_is_its_own_base_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "overrides", "message"),
     [
-        ("a: [1", (), r"x\.yaml: not valid YAML: .*line 2"),
+        ("a: [1", (), r"x\.yaml: not valid YAML: .*line 1"),
         ("- 1\n", (), r"x\.yaml: expected a mapping of sections at the top"),
         ("a: ${oc.env:FEDRAY_NOWHERE}\n", (), r"^a: the environment has no FEDRAY_NOWHERE; set it, or give a value"),
         ("a: 1\n", ("b",), r"^'b': expected key=value, as in local\.epochs=2$"),

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from fedray.config.binding import bind, nearest
-from fedray.core.errors import ConfigError, listed
+from fedray.config.binding import bind, check_words, nearest
+from fedray.core.errors import ConfigError, listed, quoted
 from fedray.data.encoding.dialect import Dialect
 from fedray.data.encoding.table import Reading
 
@@ -72,11 +72,11 @@ class Options:
     def __post_init__(self) -> None:
         for key, allowed in _CHOICES.items():
             if getattr(self, key) not in allowed:
-                raise ConfigError(f"{key}: {getattr(self, key)!r} is unknown; known: {', '.join(allowed)}")
+                raise ConfigError(f"{key}: {quoted(getattr(self, key))} is unknown; known: {', '.join(allowed)}")
         for key in ("ignore", "columns"):
             names = getattr(self, key)
             if names is not None and (isinstance(names, str) or not all(isinstance(name, str) for name in names)):
-                raise ConfigError(f"{key}: expected names of columns, as in [patient_id], got {names!r}")
+                raise ConfigError(f"{key}: expected names of columns, as in [patient_id], got {quoted(names)}")
         if self.target in self.ignore:
             raise ConfigError(f"ignore: {self.target!r} is the target")
         if self.task == "regression" and self.classes is not None:
@@ -84,10 +84,12 @@ class Options:
         if self.classes is not None and len(set(map(str, self.classes))) != len(self.classes):
             raise ConfigError(f"classes: a name is given twice: {listed(self.classes)}")
         if not isinstance(self.categorical, (Mapping, list, tuple, type(None))):
-            raise ConfigError(f"categorical: expected [columns] or {{column: [values]}}, got {self.categorical!r}")
+            raise ConfigError(
+                f"categorical: expected [columns] or {{column: [values]}}, got {quoted(self.categorical)}"
+            )
         for key in ("ordinal", "missing"):
             if not isinstance(getattr(self, key), Mapping):
-                raise ConfigError(f"{key}: expected {{column: [values]}}, got {getattr(self, key)!r}")
+                raise ConfigError(f"{key}: expected {{column: [values]}}, got {quoted(getattr(self, key))}")
         single = {name: [one] if isinstance(one, str | int | float) else one for name, one in self.missing.items()}
         object.__setattr__(self, "missing", single)
         self._check_values()
@@ -103,12 +105,15 @@ class Options:
         }
         for where, values in lists.items():
             if not isinstance(values, list | tuple) and (values is not None or where.startswith("missing.")):
-                raise ConfigError(f"{where}: expected a list of values, as in [f, m], got {values!r}")
-            if any(isinstance(value, bool) for value in values or ()):
-                raise ConfigError(f'{where}: YAML reads bare yes, no, on and off as true and false; quote them: ["no"]')
+                raise ConfigError(f"{where}: expected a list of values, as in [f, m], got {quoted(values)}")
+            check_words(where, values or ())
+        for key in ("categorical", "ordinal", "missing"):
+            check_words(key, getattr(self, key) or ())
         for name, values in self.ordinal.items():
             if values is None or len(values) < 2 or len(set(map(str, values))) != len(values):
-                raise ConfigError(f"ordinal.{name}: expected two levels or more, from low to high, got {values!r}")
+                raise ConfigError(
+                    f"ordinal.{name}: expected two levels or more, from low to high, got {quoted(values)}"
+                )
         for name, how in columns.items():
             if not isinstance(how, Mapping):
                 continue
@@ -116,7 +121,7 @@ class Options:
             if key not in ("top", "hash") or type(count) is not int or count < 1:
                 raise ConfigError(
                     f"categorical.{name}: expected a list of values, {{top: 20}} for the most frequent ones, or "
-                    f"{{hash: 64}}, got {dict(how)!r}"
+                    f"{{hash: 64}}, got {quoted(dict(how))}"
                 )
 
     def _check_columns(self) -> None:
@@ -125,7 +130,7 @@ class Options:
         if self.columns is not None and self.target in self.columns:
             raise ConfigError(f"columns: {self.target!r} is the target; these are the inputs")
         if self.columns is not None and (not self.columns or len(set(self.columns)) != len(self.columns)):
-            raise ConfigError(f"columns: expected names of columns, each once, got {list(self.columns)!r}")
+            raise ConfigError(f"columns: expected names of columns, each once, got {quoted(list(self.columns))}")
         declared = {"categorical": self.declared | self.hashed, "ordinal": self.ordinal, "missing": self.missing}
         for key, names in declared.items():
             for name in names:
@@ -185,11 +190,11 @@ class Options:
     def _dialects(self) -> tuple[Dialect, dict[str, Dialect]]:
         """The dialect of all files, and those of single ones."""
         if not isinstance(self.csv, (Mapping, type(None))):
-            raise ConfigError(f"csv: expected a section such as {{delimiter: ';'}}, got {self.csv!r}")
+            raise ConfigError(f"csv: expected a section such as {{delimiter: ';'}}, got {quoted(self.csv)}")
         given = dict(self.csv or {})
         files = given.pop("files", None) or {}
         if not isinstance(files, Mapping) or not all(isinstance(one, Mapping) for one in files.values()):
-            raise ConfigError(f"csv.files: expected {{file: {{delimiter: ';'}}}}, got {files!r}")
+            raise ConfigError(f"csv.files: expected {{file: {{delimiter: ';'}}}}, got {quoted(files)}")
         common = _joined(Dialect(), given, "csv")
         return common, {str(name): _joined(common, own, f"csv.files.{name}") for name, own in files.items()}
 
@@ -223,7 +228,7 @@ def _joined(common: Dialect, own: Mapping[str, Any], key: str) -> Dialect:
     ):
         columns = "; numbers that stand for missing values in one column are missing: {column: [0]}, beside csv"
         raise ConfigError(
-            f'{key}.missing: expected a list of words, as in ["-9", "k.A."], got {words!r}'
+            f'{key}.missing: expected a list of words, as in ["-9", "k.A."], got {quoted(words)}'
             f"{columns if isinstance(words, Mapping) else ''}"
         )
     bound = bind(Dialect, {**own, **({} if words is None else {"missing": [str(word) for word in words]})}, key)

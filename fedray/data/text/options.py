@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fedray.core.errors import ConfigError, listed
+from fedray.config.binding import check_words
+from fedray.core.errors import ConfigError, listed, quoted
 from fedray.data.partition import Partitioner
 
 
@@ -84,11 +85,9 @@ class TextOptions:
             return
         if self.task == "regression":
             raise ConfigError("classes: a regression target has none; leave them out, or task: regression")
-        if isinstance(self.classes, str) or any(isinstance(name, bool) for name in self.classes):
-            raise ConfigError(
-                f"classes: expected a list of names, got {self.classes!r}; YAML reads bare yes, no, on and off as true "
-                'and false: quote them, ["no", "yes"]'
-            )
+        check_words("classes", self.classes)
+        if isinstance(self.classes, str):
+            raise ConfigError(f"classes: expected a list of names, got {quoted(self.classes)}")
         if len(set(map(str, self.classes))) != len(self.classes):
             raise ConfigError(f"classes: a name is given twice: {listed(self.classes)}")
 

@@ -75,7 +75,7 @@ def test_one_hot_equals_sklearn_over_the_union_of_the_silos(write: Files, declar
 
 def test_bare_yes_and_no_of_yaml_are_told_apart_from_text(write: Files) -> None:
     a = write("a.csv", "u,v,y\n1,yes,no\n2,no,yes\n")
-    with pytest.raises(ConfigError, match=r'^classes: YAML reads bare yes, no, .* quote them: \["no"\]$'):
+    with pytest.raises(ConfigError, match=r'^classes: YAML reads bare yes, no, .* write \["no", '):
         FederatedData.from_csv([a], target="y", classes=[False, True])  # type: ignore[list-item]
     with pytest.raises(ConfigError, match=r"^categorical.v: YAML reads bare yes, no"):
         FederatedData.from_csv([a], target="y", categorical={"v": [True, False]})
