@@ -12,6 +12,7 @@ import numpy as np
 from fedray.core.errors import ConfigError, an, listed
 from fedray.data.columns.inputs import InputColumns
 from fedray.data.encoding.encoding import Encoding
+from fedray.data.encoding.far import warn_of_far
 from fedray.data.encoding.frames import is_table, lacking, table_of
 from fedray.data.files.folder import read_npz
 from fedray.data.spec import DataSpec
@@ -65,7 +66,9 @@ def read_rows(
         names = wanted or [column.name for column in spec.columns if column.name not in derived]
         found = read_columns(path, ColumnOptions(**told), names)
         if encoding is not None:
-            found = found.encoded(encoding)
+            table, found = found.table, found.encoded(encoding)
+            if table is not None:
+                warn_of_far(table, encoding)
         return found.x, dict(found.rest)
     if encoding is not None:
         raise ConfigError(
@@ -114,7 +117,9 @@ def encoded_rows(rows: Any, spec: DataSpec, taken: Mapping[str, Any], encoding: 
         cells = rows.select(encoding.order)
     else:
         cells = {name: rows[name] for name in encoding.order}
-    blocks = encoding.blocks(table_of(cells, encoding))
+    table = table_of(cells, encoding)
+    blocks = encoding.blocks(table)
+    warn_of_far(table, encoding)
     found = {name: blocks[name] if name in blocks else rows[name] for name in names}
     rest = {} if isinstance(rows, Mapping) else {name: rows[name] for name in there if name not in names}
     return (InputColumns(found) if len(found) > 1 or spec.columns else found[names[0]]), rest

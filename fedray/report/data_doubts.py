@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 
+from fedray.config.binding import nearest
 from fedray.core.errors import listed
 from fedray.data.encoding.overview import FEWEST, Column
 from fedray.report.columns import ColumnReport
@@ -59,7 +60,8 @@ def _of_column(column: ColumnReport, report: DataReport) -> Iterator[str]:
     name, sites = column.name, list(zip(report.sites, report.rows, column.at, strict=True))
     absent = [site for site, _, one in sites if one.kind == "absent"]
     if absent:
-        yield f"{name}: {listed(absent)} {'lacks' if len(absent) == 1 else 'lack'} this column"
+        renamed = nearest(name, _only_at(absent, report))
+        yield f"{name}: {listed(absent)} {'lacks' if len(absent) == 1 else 'lack'} this column{renamed}"
     empty = [site for site, _, one in sites if one.kind == "empty"]
     if empty and len(empty) + len(absent) == len(sites):
         yield f"{name}: there is no value anywhere; leave it out: `ignore: [{name}]`"
@@ -78,6 +80,14 @@ def _of_column(column: ColumnReport, report: DataReport) -> Iterator[str]:
     yield from _constant(name, there)
     yield from _far(name, there)
     yield from _categories(column, report)
+
+
+def _only_at(sites: Sequence[str], report: DataReport) -> list[str]:
+    """Return the columns that some of these sites have, and no other site."""
+    places = [
+        {site for site, one in zip(report.sites, c.at, strict=True) if one.kind != "absent"} for c in report.columns
+    ]
+    return [column.name for column, at in zip(report.columns, places, strict=True) if at and at <= set(sites)]
 
 
 def _missing(name: str, there: Sequence[At]) -> Iterator[str]:
@@ -122,7 +132,8 @@ def _of_stand_ins(report: DataReport) -> Iterator[str]:
     found = {name: list(values) for name, values in report.missing.items()}
     for column in report.columns if report.target is not None and not report.target.words else ():
         for value in sorted(_stand_ins(column)):
-            found.setdefault(column.name, []).append(int(value) if value.is_integer() else value)
+            if value not in found.get(column.name, ()):
+                found.setdefault(column.name, []).append(int(value) if value.is_integer() else value)
     if found != report.missing:
         said = {name: values[0] if len(values) == 1 else values for name, values in found.items()}
         yield f"values that do stand for missing ones are said by {_said('missing', said)}"

@@ -39,6 +39,17 @@ def test_missing_values() -> None:
     ]
 
 
+def test_a_column_that_has_another_name_at_one_site() -> None:
+    gone = Column("absent", 100)
+    pairs = ("chol", [PLAIN, PLAIN, gone]), ("cholesterol", [gone, gone, PLAIN]), ("cholest", [PLAIN, gone, PLAIN])
+    columns = [ColumnReport(name, at) for name, at in pairs]
+    assert doubts(DataReport("study", ["a", "b", "c"], [100] * 3, columns)) == [
+        "chol: c lacks this column (did you mean 'cholesterol'?)",
+        "cholesterol: a and b lack this column (did you mean 'chol'?)".replace("a and b", "a, b"),
+        "cholest: b lacks this column",
+    ]
+
+
 def test_what_always_the_same_answer_gives() -> None:
     counts = np.array([[95, 2], [90, 6]])
     (said,) = doubts(report(PLAIN, PLAIN, classes=["no", "yes"], counts=counts))
@@ -104,6 +115,7 @@ def test_a_number_that_may_stand_for_a_missing_one_comes_with_the_words_for_it()
     )
     (cure,) = cures(report(*with_extreme(0.5, "b"), target=target, missing={"bmi": [-9], "age": ["x"]}))
     assert "`missing: {bmi: [-9, 0.5], age: x}`" in cure, "with what the config says already"
+    assert cures(report(*with_extreme(0.0, "a"), target=target, missing={"bmi": [0]})) == []
     assert cures(report(*with_extreme(9.0, "b", kind="dates"), target=target)) == [], "a date, however it is written"
     assert cures(report(*with_extreme(0.0, "a"))) == [], "arrays, of which a config says nothing of the kind"
 

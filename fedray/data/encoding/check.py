@@ -111,9 +111,11 @@ def check_inputs(outline: Outline, inputs: Sequence[str], options: Options, whos
             f"columns: {outline.path} has no column {name!r}{nearest(name, outline.columns)}; name another, or fill it "
             "in where it is missing: `missing_columns: impute`"
         )
+    renamed = nearest(name, [other for other in outline.columns if other not in inputs])
     without = f"; to do without it: `ignore: [{name}]`, or fill it in: `missing_columns: impute`"
     raise ConfigError(
-        f"{outline.path} has no column {name!r}, but {whose} has; columns are matched by name{'' if known else without}"
+        f"{outline.path} has no column {name!r}{renamed}, but {whose} has; columns are matched by name"
+        f"{'' if known else without}"
     )
 
 

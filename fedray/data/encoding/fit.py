@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.config.binding import nearest
 from fedray.core.errors import ConfigError, counted, listed
 from fedray.data.columns.checks import LABEL_LIMIT
 from fedray.data.encoding import questions
@@ -114,12 +115,15 @@ def found_in(outlines: Sequence[Outline], encoding: Encoding) -> tuple[str, ...]
     notes = []
     for outline in outlines:
         missing = [name for name in encoding.order if name not in outline.columns]
+        own = [name for name in outline.columns if any(name not in other.columns for other in outlines)]
         told = [
             outline.form,
             f"{outline.dropped:,} of {outline.rows + outline.dropped:,} rows have no target and are left out"
             if outline.dropped
             else "",
-            f"filled in, as it lacks them: {listed(missing)}" if missing else "",
+            f"filled in, as it lacks them: {listed(f'{name}{nearest(name, own)}' for name in missing)}"
+            if missing
+            else "",
         ]
         if any(told):
             notes.append(f"{outline.path}: {'; '.join(filter(None, told))}")

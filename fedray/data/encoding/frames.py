@@ -16,6 +16,7 @@ from fedray.config.binding import nearest
 from fedray.core.errors import ConfigError, an, listed
 from fedray.data.encoding.advice import Advice
 from fedray.data.encoding.encoding import Encoding
+from fedray.data.encoding.far import warn_of_far
 from fedray.data.encoding.table import Reading, Table
 from fedray.data.encoding.usual import as_usual, read_as_usual
 
@@ -102,12 +103,17 @@ def inputs_of(table: Table, encoding: Encoding) -> NDArray[np.float32]:
             more = f"; missing_columns: impute fills in what some training table lacked{filled}"
         raise ConfigError(lacking(table.path, needed, table.columns, encoding.order) + more)
     if missing:
+        others = [name for name in beside(table, encoding) if name != encoding.options.target]
+        unknown = f"; columns that are no inputs: {listed(map(repr, others))}" if others else ""
         _log.warning(
-            "%s: there is no column %s: it counts as missing in every row, as the run has missing_columns: impute",
+            "%s: there is no column %s: it counts as missing in every row, as the run has missing_columns: impute%s",
             table.path,
-            listed(map(repr, missing)),
+            listed(f"{name!r}{nearest(name, others)}" for name in missing),
+            unknown,
         )
-    return encoding.inputs(table)
+    found = encoding.inputs(table)
+    warn_of_far(table, encoding)
+    return found
 
 
 def lacking(where: object, missing: Collection[str], there: Iterable[str], needed: Collection[str]) -> str:

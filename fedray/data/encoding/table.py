@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fedray.config.binding import nearest
-from fedray.core.errors import ConfigError, listed
+from fedray.core.errors import ConfigError, counted, listed
 from fedray.data.encoding.advice import CONFIG, Advice
 from fedray.data.encoding.dates import as_days, looks_like_date
 from fedray.data.encoding.decimals import Marks, all_marks, decimal_mark, marks_of, plain_numbers
@@ -82,6 +83,10 @@ class Table:
             if number == row + 1:
                 return f"{self.path}, line {line}"
         return str(self.path)
+
+    def place(self, row: int) -> str:
+        """Return the place of row ``row`` as :meth:`where`, without the file."""
+        return self.where(row).rpartition(", ")[2]
 
     def with_rows_of(self, target: str, keep: Collection[str] = ()) -> Table:
         """Return the table without the rows in which a column has no value; ``keep`` as for ``text``."""
@@ -177,6 +182,8 @@ class Table:
         bad = np.flatnonzero(np.abs(values) > LARGEST)
         if len(bad):
             value = str(self.columns[name][int(bad[0])].as_py())
+            if mixed := self._two_marks(name):
+                raise ConfigError(mixed)
             raise ConfigError(
                 f"{self.where(int(bad[0]))}, column {name!r}: {value!r} {self._remedy(name, value, target)}"
             )
@@ -299,10 +306,28 @@ class Table:
         column = self._trimmed[name]
         return pc.filter(column, pc.and_(pc.invert(self._absent(name)), pc.is_valid(column)))
 
+    def _two_marks(self, name: str) -> str:
+        """Say which cell of a column has the decimal mark that fewer cells have; nothing if all have the same one."""
+        if name not in self._trimmed or self.reading.dialect.decimal is not None:
+            return ""
+        cells = self._trimmed[name].to_pylist()
+        rows = {
+            word: [row for row, cell in enumerate(cells) if cell is not None and re.fullmatch(pattern, cell)]
+            for word, pattern in (("comma", r"[+-]?\d+,\d+"), ("point", r"[+-]?\d+\.\d+"))
+        }
+        (odd, few), (usual, many) = sorted(rows.items(), key=lambda found: len(found[1]))
+        if not few:
+            return ""
+        return (
+            f"{self.where(few[0])}, column {name!r}: {cells[few[0]]!r} has a decimal {odd}, but {cells[many[0]]!r} in "
+            f"{self.place(many[0])} a {usual}, as {counted(len(many), 'cell')} of {len(few) + len(many):,}; write one "
+            "of the two"
+        )
+
     def _remedy(self, name: str, value: str, target: bool) -> str:
         """Say what is wrong with a cell that is no number, and what to do, by what else the column holds."""
         if "," in value and is_number(value.strip().replace(".", "").replace(",", ".")):
-            return "is not a number (a decimal comma? other cells have points; write one of the two)"
+            return "is not a number where the decimal mark is a point; write one of the two"
         if is_number(value):
             if "." in value and is_number(value) and np.isfinite(float(value)) and abs(float(value)) <= LARGEST:
                 return "is not a number where the decimal mark is a comma; write one of the two"

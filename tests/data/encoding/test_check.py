@@ -48,3 +48,12 @@ def test_columns_are_chosen_and_ordered(write: Files) -> None:
         FederatedData.from_csv([a, b], target="y", columns=["id", "u"])
     with pytest.raises(ConfigError, match=r"^columns: the model was trained on tables that were encoded otherwise"):
         FederatedData.from_csv([a, b], target="y", columns=["u", "v"], encoding=data.encoding, standardize=False)
+
+
+def test_a_column_that_has_another_name_in_one_file_is_told_with_both_names(write: Files) -> None:
+    a, b = write("ost.csv", "age,chol,y\n40,5,p\n60,7,q\n"), write("west.csv", "age,cholesterol,y\n50,2,p\n70,3,q\n")
+    with pytest.raises(ConfigError, match=r"west\.csv has no column 'chol' \(did you mean 'cholesterol'\?\), but "):
+        FederatedData.from_csv([a, b], target="y")
+    data = FederatedData.from_csv([a, b], target="y", missing_columns="impute")
+    assert f"{b}: filled in, as it lacks them: chol (did you mean 'cholesterol'?)" in data.notes
+    assert f"{a}: filled in, as it lacks them: cholesterol (did you mean 'chol'?)" in data.notes

@@ -160,7 +160,7 @@ def test_only_columns_that_some_training_table_lacked_are_filled_in(
     earlier = Encoding.from_json({key: value for key, value in data.encoding.items() if key != "lacked"})
     assert earlier.to_json() == {key: value for key, value in data.encoding.items() if key != "lacked"}
     assert inputs_of(called, earlier).shape == (1, 2)
-    assert "there is no column 'chol': it counts as missing" in caplog.text
+    assert "there is no column 'chol' (did you mean 'cholest'?): it counts as missing" in caplog.text
     whole = FederatedData.from_csv([north], target="y", missing_columns="impute").encoding
     assert whole is not None
     with pytest.raises(ConfigError, match=r"fills in what some training table lacked, and none did$"):
@@ -186,10 +186,22 @@ def test_a_column_that_is_filled_in_is_told(caplog: pytest.LogCaptureFixture) ->
         inputs_of(table_of(called, ENCODING), ENCODING)
     filled = replace(ENCODING, options=Options("ill", missing_columns="impute"), lacked=("age",))
     found, whole = inputs_of(table_of(rows, filled), filled), inputs_of(table_of(columns(), filled), filled)
-    assert [record.getMessage() for record in caplog.records] == [
+    (said,) = caplog.messages
+    assert said == (
         "the rows: there is no column 'age': it counts as missing in every row, as the run has missing_columns: impute"
-    ]
+        "; columns that are no inputs: 'id'"
+    )
     assert found[0].tolist() != whole[0].tolist()
     assert found[1].tolist() == whole[1].tolist()  # who lacks an age has the mean
     empty = {**rows, "age": [None, None]}  # as the refusal advises
     assert inputs_of(table_of(empty, ENCODING), ENCODING).tolist() == found.tolist()
+
+
+def test_a_column_that_may_have_another_name_now_is_named(write: Files, caplog: pytest.LogCaptureFixture) -> None:
+    north, west = write("north.csv", "chol,Temp,y\n1,2,p\n3,4,q\n"), write("west.csv", "chol,y\n5,q\n7,p\n")
+    data = FederatedData.from_csv([north, west], target="y", missing_columns="impute")
+    assert data.encoding is not None
+    encoding = Encoding.from_json(data.encoding)
+    inputs_of(table_of({"chol": [1.0], "Temperatur": [36.9], "y": ["p"]}, encoding), encoding)
+    assert "there is no column 'Temp' (did you mean 'Temperatur'?): it counts as missing in every row" in caplog.text
+    assert caplog.text.strip().endswith("; columns that are no inputs: 'Temperatur'")

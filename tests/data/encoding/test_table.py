@@ -37,7 +37,7 @@ GOOD = "u,v,y\n1,2,p\n3,4,q\n"
         ('u,v,y\n1,"2\n",p\n1,2,p,9\n', {}, r"bad\.csv, line 4: 4 cells, but the header names 3"),
         ("u,v,y\n1,2,p\n1,two,p\n", {}, r"line 3, column 'v': 'two' is not a number.*if missing.*`ignore: \[v\]`"),
         ("u,v,y\n\n1,inf,p\n", {}, r"bad\.csv, line 3, column 'v': 'inf' is not a finite number"),
-        ('u,v,y\n1,"82,7",p\n1,1.5,q\n', {}, r"line 2, column 'v': '82,7' is not a number \(a decimal comma\? other"),
+        ('u,v,y\n1,"82,7",p\n1,1.5,q\n', {}, r"line 2, column 'v': '82,7' has a decimal comma, but '1\.5' in line 3"),
         ("u,v,y\n1,red,p\n1,blue,q\n", {}, r"'red' is not a number; declare .*`categorical: \[v\]`, or leave"),
         (b"PAR1....", {}, r"bad\.csv is a Parquet file, not CSV.*called `\.parquet`"),
         (b"PK\x03\x04...", {}, r"bad\.csv is an Excel workbook.*called `\.xlsx`"),
