@@ -28,9 +28,10 @@ def fingerprint(config: Config) -> Mapping[str, str]:
 
 def of_files(source: TableSource) -> dict[str, str]:
     """Return the SHA-256 of each training file that is there, by its name in a fingerprint; empty for silos."""
-    return {name: _sha256(path) for name, path in source.files().items() if path.is_file()}
+    return {name: sha256(path) for name, path in source.files().items() if path.is_file()}
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

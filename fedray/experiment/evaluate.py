@@ -20,7 +20,7 @@ from fedray.data.augment_chain import Augment, chosen
 from fedray.data.columns.rows import CPU, Examples
 from fedray.data.sources.tables import TableSource
 from fedray.experiment.build import Config
-from fedray.experiment.changed import of_files
+from fedray.experiment.changed import of_files, sha256
 from fedray.experiment.preflight import output_shape
 from fedray.local.kernels import cuda_kernels
 from fedray.local.losses import loss_on
@@ -196,21 +196,25 @@ def evaluate_run(
         now = of_files(config.data) if warn else {}
         before = {name: mark for name, mark in saved.state.get("fingerprint", {}).items() if name in now}
         matters = "; the result does not depend on them"
+        held = bool(config.data.holdout)
+        if warn:
+            _warn_of_training_tables(config.data, saved.state.get("fingerprint", {}))
         augment = Augment(chosen(folder.inputs() or ()))
     else:
         plan = config.plan(encoding, folder.inputs(), saved.state.get("meaning"))
         augment = plan.task.augment
         test, spec, layout = plan.task.data.test, plan.task.data.spec, plan.layout
         now, before = dict(plan.task.data.fingerprint()), saved.state.get("fingerprint", {})
-        matters = ""
+        matters, held = "", bool(plan.task.data.evaluation_sizes.any())
     if warn and before and (words := changes(before, now)):
         _log.warning("the training data are not those that the model was trained on (%s)%s", words, matters)
     if warn:
         warn_of_code(folder.path, saved.round, config.code())
     if test is None:
+        clients = f"evaluate the clients, each on held-out rows of its own: fedray evaluate {folder.path} --clients"
+        anew = "hold rows of each client out of the training of a new run, by data.holdout=0.2"
         raise ConfigError(
-            "data.test: this run has no test set; give one with --data PATH, or evaluate the clients, each on held-out "
-            f"rows of its own: fedray evaluate {folder.path} --clients"
+            f"data.test: this run has no test set; give one with --data PATH, or {clients if held else anew}"
         )
     if not is_model(made(config.algorithm), layout):
         raise ConfigError(
@@ -238,6 +242,20 @@ def evaluate_run(
             precision=precision,
             augment=augment,
         )
+
+
+def _warn_of_training_tables(source: TableSource, trained: Mapping[str, str]) -> None:
+    """Warn of tables of the test set whose rows the model was trained on.
+
+    Args:
+        source: of the test set.
+        trained: the SHA-256 of each training table, by its name.
+    """
+    names = {mark: name for name, mark in trained.items()}
+    for path in source.tests():
+        if path.is_file() and (name := names.get(sha256(path))) is not None:
+            but = "; only the rows that were held out are new to it" if source.holdout else ""
+            _log.warning("%s has the rows of %r that the model was trained on: this is no test%s", path, name, but)
 
 
 def device_named(name: str) -> torch.device:

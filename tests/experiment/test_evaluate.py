@@ -59,6 +59,37 @@ def test_evaluate_takes_another_test_set(cli: Cli, small: Path) -> None:
     assert Path("out/config.yaml").read_text().count("test.csv") == 1
 
 
+def test_a_table_of_the_training_is_no_test(cli: Cli, small: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a", "b", "test"):
+        Path(f"{name}.csv").write_text("u,v,y\n" + f"0,{len(name)},no\n5,6,yes\n" * 5)
+    data = "data={name: csv, train: [a.csv, b.csv], target: y, test: test.csv}"
+    assert cli("run", small, "run.dir=out", data, "-q").status == 0
+    assert cli("run", small, "run.dir=held", data, "data.holdout=0.2", "-q").status == 0
+    shutil.copy("b.csv", "new.csv")
+    caplog.clear()
+    assert cli("evaluate", "out").status == 0
+    assert "no test" not in caplog.text
+    assert cli("evaluate", "out", "--data", "new.csv").status == 0
+    assert "new.csv has the rows of 'b' that the model was trained on: this is no test" in caplog.text
+    assert "held out" not in caplog.text
+    assert cli("evaluate", "held", "--data", "new.csv").status == 0
+    assert "this is no test; only the rows that were held out are new to it" in caplog.text
+
+
+def test_what_is_advised_where_there_is_no_test_set_can_be_done(cli: Cli, small: Path) -> None:
+    for name in ("a", "b"):
+        Path(f"{name}.csv").write_text("u,v,y\n" + f"0,{len(name)},no\n5,6,yes\n" * 5)
+    tables = ["data={name: csv, train: [a.csv, b.csv], target: y}"]
+    for data, folder in ((tables, "tables"), (["data.test=0"], "arrays")):
+        assert cli("run", small, f"run.dir={folder}", *data, "-q").status == 0
+        cli("evaluate", folder).refused("this run has no test set", "a new run, by data.holdout=0.2")
+        assert cli("run", small, f"run.dir={folder}2", *data, "data.holdout=0.2", "-q").status == 0
+        cli("evaluate", f"{folder}2").refused(
+            f"evaluate the clients, each on held-out rows of its own: fedray evaluate {folder}2"
+        )
+        assert cli("evaluate", f"{folder}2", "--clients").status == 0
+
+
 def linear(weights: list[list[float]]) -> nn.Linear:
     """A linear layer without a bias."""
     layer = nn.Linear(len(weights[0]), len(weights), bias=False)
