@@ -6,6 +6,8 @@ the run began, 141 of a command that only prints, when nobody reads on.
 
 from __future__ import annotations
 
+import atexit
+import signal
 import sys
 
 from fedray.core.errors import ConfigError, RunFailed
@@ -15,6 +17,8 @@ from fedray.run.interrupt import INTERRUPTED, exit_at_once, held, starting
 
 def main() -> None:
     """Run the ``fedray`` command."""
+    # What is registered first comes last: once the exit status stands, a Ctrl-C makes no other of it.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     # First of all: a Ctrl-C that falls into an import can be dropped by Python, or leave half a module behind.
     with starting(again=exit_at_once), lasting_output():
         try:

@@ -26,6 +26,7 @@ from fedray.cli import (
     verifying,
     watching,
 )
+from fedray.config.binding import nearest
 from fedray.core.unread import ending_unread
 from fedray.run.interrupt import exit_at_once, starting
 
@@ -38,6 +39,15 @@ class _Commands(TyperGroup):
         with formatter.section("Commands"):
             every = [(name, command.get_short_help_str(limit=1000)) for name, command in self.commands.items()]
             formatter.write_dl(every)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that is meant by its name."""
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as error:
+            if hasattr(error, "message") and "Did you mean" not in error.message:
+                error.message = f"{error.message.rstrip('.')}{nearest(args[0], self.commands)}"
+            raise
 
 
 class _Command(TyperCommand):

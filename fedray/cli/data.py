@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fedray.cli.common import AsJson, ConfigArgument, Overrides
+from fedray.cli.common import WRONG, AsJson, ConfigArgument, Overrides
 from fedray.core.errors import ConfigError
 from fedray.run.interrupt import held
 
@@ -25,6 +25,8 @@ def data(
     """Look at the data of a config before a run: rows, labels, missing values, drift between sites, likely mistakes.
 
     Tables that stay at their sites are asked there: counts, quantiles of many rows, and names come back, no row does.
+
+    Exit status: 2 where a run of the config would be refused.
     """
     with held():
         from fedray.core.terminal import show
@@ -45,3 +47,5 @@ def data(
     if out is not None:
         write_page(out, data_page(found))
         typer.echo(f"wrote {out}", err=as_json)
+    if found.refused:
+        raise typer.Exit(WRONG)

@@ -42,7 +42,24 @@ def test_the_version_and_a_bad_command(cli: Cli) -> None:
     assert re.fullmatch(r"fedray \d+\.\d+\.\d+\S*\n", cli("--version").out)
     outcome = cli("trian")
     assert outcome.status == 2
-    assert "trian" in outcome.err
+    assert "No such command 'trian' (did you mean 'run'?)" in outcome.err
+    assert "Did you mean 'status'?" in cli("statu").err
+
+
+LATE = """
+import os, signal, sys
+class Late:
+    def __del__(self, kill=os.kill, process=os.getpid(), number=signal.SIGINT):
+        kill(process, number)
+late = Late()
+sys.argv = ["fedray", "--version"]
+from fedray.cli import main
+main()
+"""
+
+
+def test_a_ctrl_c_after_the_end_does_not_change_the_exit_status() -> None:
+    assert subprocess.run([sys.executable, "-c", LATE], stdout=subprocess.DEVNULL).returncode == 0
 
 
 def test_a_key_of_the_config_with_dashes_is_told_from_an_option(cli: Cli) -> None:

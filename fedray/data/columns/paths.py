@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
+from fedray.config.binding import nearest
 from fedray.core.errors import ConfigError, listed
 
 
@@ -15,7 +16,9 @@ def need_file(file: Path) -> None:
     what = "is a folder, not a file" if file.is_dir() else "does not exist"
     meant = sorted(glob.glob(str(file))) if glob.has_magic(str(file)) else []  # noqa: PTH207 - it may be absolute
     named = f"; a pattern is not read here, write its files: [{listed(meant)}]" if meant else ""
-    raise ConfigError(f"data file {file} {what} (current folder: {Path.cwd()}){named}")
+    there = [] if file.exists() or not file.parent.is_dir() else [one.name for one in file.parent.iterdir()]
+    near = "" if named else nearest(file.name, sorted(there))
+    raise ConfigError(f"data file {file} {what}{near} (current folder: {Path.cwd()}){named}")
 
 
 def need_folder(folder: Path, expected: str = "") -> None:

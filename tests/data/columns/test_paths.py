@@ -13,14 +13,19 @@ from fedray.data.columns.paths import need_file, need_folder
 
 def test_the_files_of_a_pattern_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("b.csv", "a.csv"):
+    for name in ("b.csv", "a.csv", "cleveland.csv"):
         Path(name).write_text("x,y\n1,0\n")
     with pytest.raises(
-        ConfigError, match=r"^data file \*\.csv does not exist .*; .* write its files: \[a\.csv, b\.csv\]$"
+        ConfigError,
+        match=r"^data file \*\.csv does not exist .*; .* write its files: \[a\.csv, b\.csv, cleveland\.csv\]$",
     ):
         fedray.FederatedData.from_csv(["*.csv"], target="y")
     with pytest.raises(ConfigError, match=r"^data file \*\.txt does not exist \(current folder: .*\)$"):
         need_file(Path("*.txt"))
+    with pytest.raises(
+        ConfigError, match=r"^data file clevland\.csv does not exist \(did you mean 'cleveland\.csv'\?\) "
+    ):
+        fedray.FederatedData.from_csv(["clevland.csv"], target="y")
     Path("[1].csv").write_text("x,y\n1,0\n")
     need_file(Path("[1].csv"))  # a name is a name first
 
