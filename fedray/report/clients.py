@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +13,13 @@ from numpy.typing import NDArray
 from fedray.core.errors import counted
 from fedray.core.record import OWN, SPREAD, VIEWS, more_is_better
 from fedray.core.record import title as title_of
-from fedray.data.picture import chosen_clients
 from fedray.report.blocks import Block, Cell, Figures, Table, Words
-from fedray.report.charts import Boxes, Chart, Matrix, Owners, Points
+from fedray.report.charts import Boxes, Chart, Owners, Points
+from fedray.report.label_maps import maps_of
 from fedray.report.progress import MOST_CURVES, WHOSE, metrics_of, mixed
 from fedray.report.told import Setting, Told
 from fedray.rundir.client_table import TRAIN, metrics_in, newest_part
 from fedray.rundir.each_client import SUPPORT, frequent_among, of_each_class
-from fedray.rundir.names import LABELS
 from fedray.sweep.compare import ALONE, POOLED
 
 MOST_CLIENTS = 200
@@ -36,7 +34,7 @@ BASELINES = {ALONE: "each client alone", POOLED: "all rows in one place"}
 FREQUENT = "most frequent class"
 """The head of a column that says which class most rows have, and its share of them."""
 
-_MOST_COLUMNS, _MOST_NAMED, _MOST_POINTS = 100, 12, 100
+_MOST_NAMED, _MOST_POINTS = 12, 100
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ class Evaluated:
 
 def client_blocks(settings: Sequence[Setting]) -> Iterator[Block]:
     """Yield what is to be said of the clients of some settings."""
-    charts = [*_spread_charts(settings[:MOST_CURVES]), *label_maps(settings[0].runs)]
+    charts = [*_spread_charts(settings[:MOST_CURVES]), *maps_of(settings)]
     if charts:
         yield Figures(charts)
     spread = list(_spread_rows(settings))
@@ -350,36 +348,6 @@ def _missing(run: Told) -> str:
         if missing
         else ""
     )
-
-
-def label_maps(runs: Sequence[Told]) -> Iterator[Chart]:
-    """Yield the map of the clients' labels, if a run folder has one; of the first run that has."""
-    for run in runs:
-        found = labels_in(run)
-        if not found:
-            continue
-        counts = np.asarray(found["counts"], np.int64)
-        shown = chosen_clients(len(counts), _MOST_COLUMNS)
-        names = [found["clients"][place] for place in shown]
-        classes = found["classes"] or [str(number) for number in range(counts.shape[1])]
-        part = "" if len(shown) == found["of"] else f", {len(shown)} of {counted(found['of'], 'client')}, evenly picked"
-        other = any(other and other["counts"] != found["counts"] for other in map(labels_in, runs))
-        seed = f" The map is of seed {run.seed}; other seeds have other clients." if other else ""
-        caption = f"Training examples of each class at each client{part}; the darker, the larger.{seed}"
-        # Roots: a large client must not make all others white.
-        shades = np.sqrt(counts[shown].T / max(1, counts[shown].max(initial=0)))
-        values = counts[shown].T.tolist()
-        yield Matrix("labels", caption, classes, names, values, shades.tolist(), "client", "class")
-        return
-
-
-def labels_in(run: Told) -> dict[str, Any]:
-    """Return the label counts of a run's clients, as ``labels.json`` has them; empty: it has none."""
-    try:
-        content: dict[str, Any] = json.loads((run.folder / LABELS).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content
 
 
 def _mean(values: Sequence[float | None]) -> float:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from fedray.core.errors import counted
 
 MOST = 40
 """The characters of a label; what needs more is called by its run folder, and the table of differences has all."""
 
 _VALUE = 24
+
+# The keys that say which data it is, before those that say how it is read.
+_WHICH = ("data", "data.name", "data.train", "data.path", "data.target")
 
 Values = Mapping[str, str | None]
 """The values of a setting, by the keys in which settings differ; None: the key is not there."""
@@ -18,11 +24,13 @@ Values = Mapping[str, str | None]
 def labels_of(keys: Sequence[str], values: Sequence[Values], folders: Sequence[Sequence[Path]]) -> list[str]:
     """Return a label for each setting: what tells it apart, or where that is long the name of its run folder.
 
+    Where the data differs, it is said in any case.
+
     >>> values = [{"name": "fedavg", "mu": None}, {"name": "fedprox", "mu": "1"}, {"name": "fedprox", "mu": "2"}]
     >>> labels_of(["mu", "name"], values, [[Path("a")], [Path("b")], [Path("c")]])
     ['name=fedavg', 'name=fedprox, mu=1', 'name=fedprox, mu=2']
-    >>> files = [{"train": '["nord/heart_of_all.csv"]'}, {"train": '["sued/heart_of_all.csv"]'}]
-    >>> labels_of(["train"], files, [[Path("runs/nord")], [Path("runs/sued"), Path("runs/sued-2")]])
+    >>> notes = [{"note": f"the same for more than a label holds, {number}"} for number in (1, 2)]
+    >>> labels_of(["note"], notes, [[Path("runs/nord")], [Path("runs/sued"), Path("runs/sued-2")]])
     ['nord', 'sued (2 runs)']
 
     Args:
@@ -45,6 +53,9 @@ def _by_config(keys: Sequence[str], values: Sequence[Values]) -> list[str]:
     for key in sorted(keys, key=lambda key: (not _is_name(key), keys.index(key))):
         if len({_at(one, [*chosen, key]) for one in values}) > len({_at(one, chosen) for one in values}):
             chosen.append(key)
+    # Numbers of other tables are no comparison, which a label by the model alone would promise.
+    if (tables := [key for key in keys if _is_data(key)]) and not any(_is_data(key) for key in chosen):
+        chosen.append(max(tables, key=lambda key: (key in _WHICH, len({one[key] for one in values}))))
     columns = [_shortened([one[key] for one in values]) for key in chosen]
     if not all(columns):
         return []
@@ -74,12 +85,11 @@ def _shortened(texts: Sequence[str | None]) -> list[str | None]:
     if all(len(text) <= _VALUE for text in there):
         return [*texts]
     lists = [_items(text) for text in there]
-    if all(found is not None for found in lists):
-        lengths = [len(found or ()) for found in lists]
-        short = [f"{length} items" for length in lengths]
-    else:
-        short = [text if len(text) <= _VALUE else f"{text[: _VALUE - 1]}…" for text in there]
-    if len({*short}) < len({*there}):
+    whole = [text if len(text) <= _VALUE else f"{text[: _VALUE - 1]}…" for text in there]
+    ways = [[way(found or []) for found in lists] for way in _WAYS] if None not in lists else [whole]
+    different = len({*there})
+    short = next((way for way in ways if all(way) and len({*way}) == different), [])
+    if not short:
         return []
     by_text = dict(zip(there, short, strict=True))
     return [None if text is None else by_text[text] for text in texts]
@@ -91,6 +101,29 @@ def _items(text: str) -> list[object] | None:
     except ValueError:
         return None
     return found if isinstance(found, list) else None
+
+
+def _folder(items: Sequence[object]) -> str:
+    """Return the folder that all files of a list lie in; empty: they lie in none, or in several."""
+    above = {str(Path(str(item)).parent) for item in items}
+    found = above.pop() if len(above) == 1 else "."
+    return f"{found}/" if found != "." and len(found) < _VALUE else ""
+
+
+def _stems(items: Sequence[object]) -> str:
+    words = "+".join(Path(str(item)).stem if isinstance(item, str) else str(item) for item in items)
+    return words if len(words) <= _VALUE else ""
+
+
+def _length(items: Sequence[object]) -> str:
+    return counted(len(items), "item")
+
+
+_WAYS = (_folder, _stems, _length)
+
+
+def _is_data(key: str) -> bool:
+    return key.partition(".")[0] == "data" and not re.match(r"data\.(partition|holdout)", key)
 
 
 def _is_name(key: str) -> bool:

@@ -28,6 +28,7 @@ _MOST_LINES, _MOST_METRICS, _MOST_CELLS, _LONG = 100, 8, 60, 40
 _FACTS = {
     "data.name": "data",
     "data": "data",
+    "data.target": "target",
     "data.partition.name": "partition",
     "data.partition.alpha": "alpha",
     "task": "task",

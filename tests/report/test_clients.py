@@ -12,6 +12,7 @@ import pytest
 from fedray.report import Boxes, Figures, Matrix, Points, Table, Words
 from fedray.report import clients as module
 from fedray.report.clients import client_blocks
+from fedray.report.label_maps import label_maps
 from fedray.report.told import settings_of
 from tests.report.folders import CLASSES, told, write_run
 
@@ -185,7 +186,7 @@ def test_without_numbers_of_clients_nothing_is_said(tmp_path: Path) -> None:
 
 def test_a_map_of_many_clients_shows_some(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "1", sizes=tuple([3] * 250))
-    (labels,) = module.label_maps(told(folder))
+    (labels,) = label_maps(told(folder))
     assert isinstance(labels, Matrix)
     assert np.shape(labels.values) == (2, 100)
     assert "100 of 250 clients, evenly picked" in labels.caption

@@ -20,8 +20,23 @@ def test_lists_are_told_by_their_lengths_and_long_values_are_cut() -> None:
     assert labels_of(["note"], absent, folders) == ["otherwise", "note=one that is there and h…"]
 
 
+def test_the_data_is_said_where_it_differs(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / model, config=f"data: {{train: {train}, target: ill}}\nmodel: {{name: {model}}}\n")
+        for model, train in (("mlp", "[heart/a_hospital.csv, heart/b.csv]"), ("logistic", "[kidney/all.csv]"))
+    ]
+    assert [one.label for one in settings_of(told(*runs))] == ["mlp, train=heart/", "logistic, train=kidney/"]
+    keys, folders = ["data.train", "model.name"], [[Path("a")], [Path("b")]]
+    tables = [
+        {"data.train": f'["{name}.csv", "of_another_hospital.csv"]', "model.name": name[-1]} for name in ("n", "m")
+    ]
+    assert labels_of(keys, tables, folders) == ["n, train=n+of_another_hospital", "m, train=m+of_another_hospital"]
+    parts = [{"data.partition.alpha": "1", "model.name": "a"}, {"data.partition.alpha": "2", "model.name": "b"}]
+    assert labels_of(["data.partition.alpha", "model.name"], parts, folders) == ["a", "b"], "the rows are the same"
+
+
 def test_what_no_short_label_tells_apart_is_called_by_its_run_folder() -> None:
-    files = [{"train": f'["{place}/cleveland.csv", "{place}/va.csv"]'} for place in ("heart", "split")]
+    files = [{"train": f'["{place}/cleveland.csv", "all/{place}_processed.csv"]'} for place in ("heart", "split")]
     assert labels_of(["train"], files, [[Path("runs/heart")], [Path("runs/split")]]) == ["heart", "split"]
     same = [[Path("heart/compare/fedavg")], [Path("split/compare/fedavg")]]
     assert labels_of(["train"], files, same) == ["heart/compare/fedavg", "split/compare/fedavg"]
@@ -44,5 +59,5 @@ def test_runs_on_other_tables_have_short_labels_and_all_values_in_the_table(tmp_
         for place in ("heart", "split", "q")
     ]
     settings = settings_of(told(*runs))
-    assert [one.label for one in settings] == ["heart", "split", "q"]
+    assert [one.label for one in settings] == ["train=heart/", "train=split/", "train=q/"]
     assert settings[2].differs == {"data.train": '["q/cleveland.csv", "q/va.csv"]'}
