@@ -136,7 +136,8 @@ def _of_stand_ins(report: DataReport) -> Iterator[str]:
                 found.setdefault(column.name, []).append(int(value) if value.is_integer() else value)
     if found != report.missing:
         said = {name: values[0] if len(values) == 1 else values for name, values in found.items()}
-        yield f"values that do stand for missing ones are said by {_said('missing', said)}"
+        more = ", with those that the config says already" if report.missing else ""
+        yield f"values that do stand for missing ones are said by {_said('missing', said)}{more}"
 
 
 def _stand_ins(column: ColumnReport) -> set[float]:

@@ -115,6 +115,7 @@ def test_a_number_that_may_stand_for_a_missing_one_comes_with_the_words_for_it()
     )
     (cure,) = cures(report(*with_extreme(0.5, "b"), target=target, missing={"bmi": [-9], "age": ["x"]}))
     assert "`missing: {bmi: [-9, 0.5], age: x}`" in cure, "with what the config says already"
+    assert cure.endswith(", with those that the config says already")
     assert cures(report(*with_extreme(0.0, "a"), target=target, missing={"bmi": [0]})) == []
     assert cures(report(*with_extreme(9.0, "b", kind="dates"), target=target)) == [], "a date, however it is written"
     assert cures(report(*with_extreme(0.0, "a"))) == [], "arrays, of which a config says nothing of the kind"
