@@ -333,11 +333,12 @@ class FederatedData(ContiguousData):
     ) -> ClientData:
         """Make lazy data: ``function(client)`` gives a client's ``(x, y)`` when it is needed, and nothing is kept.
 
-        Unless both ``sizes`` and ``spec`` are given, every client is called once up front to learn them, and so is
-        ``test`` without ``test_sizes``.
+        It is called more than once: at the start, whenever the client trains or is evaluated, and again after a resume,
+        in several processes; it must give the same rows each time.  At the start every client is asked, unless both
+        ``sizes`` and ``spec`` are given; and so is ``test`` without ``test_sizes``.
 
         Args:
-            function: gives inputs and targets as for ``from_arrays``; the same ones whenever it is called.
+            function: gives inputs and targets as for ``from_arrays``; of a client the same ones each time.
             clients: the values it is called with: ids as strings, or numbers.  ``range(n)`` means unnamed clients.
             sizes: number of examples of each client.
             spec: shape and meaning of an example.

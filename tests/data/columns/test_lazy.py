@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
+import fedray
 from fedray.core.errors import ConfigError
 from fedray.data import DataSpec, FederatedData
 from fedray.data.columns.pooled import Pooled
@@ -64,6 +66,32 @@ def test_function_is_called_only_when_a_block_is_opened() -> None:
     assert calls == [7, 999_999]
     FederatedData.from_function(watched, range(3))
     assert calls[2:] == [0, 1, 2]
+
+
+def test_function_is_called_at_the_start_when_a_client_trains_or_is_evaluated_and_after_a_resume(
+    tmp_path: Path,
+) -> None:
+    calls: list[str] = []
+
+    def watched(client: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        calls.append(client)
+        return make(client)
+
+    def trained(rounds: int) -> list[str]:
+        calls.clear()
+        data = FederatedData.from_function(watched, SIZES).with_holdout(0.3, seed=1)
+        assert calls == list(SIZES)
+        model = fedray.FederatedModel(
+            lambda: nn.Linear(1, 2), lambda params: torch.optim.SGD(params, lr=0.001), nn.functional.cross_entropy
+        )
+        args = fedray.TrainArgs(rounds=rounds, evaluate_clients_every=1)
+        there = {"cluster": "inline", "run_dir": tmp_path / "run", "progress": False, "resume": rounds > 1}
+        fedray.train(model, data, args, **there)  # type: ignore[arg-type]
+        return calls[len(SIZES) :]
+
+    first, more = trained(1), trained(2)
+    assert min(first.count(client) for client in SIZES) >= 2
+    assert min(more.count(client) for client in SIZES) >= 2
 
 
 def test_closures_pickle_and_nothing_is_written(tmp_path: Path) -> None:
