@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
+from fedray.config.annotated import check_annotated, undecorated
 from fedray.config.binding import bind, nearest
 from fedray.config.hooks import check_hooks
 from fedray.core.errors import ConfigError, an, listed, quoted
@@ -96,6 +97,7 @@ class Imported:
             expected = self.gives or f"{an(self.kind)} (fedray.parts.{getattr(self.base, '__name__', '')})"
             raise ConfigError(f"{self.key}.name: {self.name} must return {expected}, got {type(made).__name__}")
         check_hooks(type(made), self.key)
+        check_annotated(type(made), self.key)
         return made
 
     def passed(self, function: Callable[..., Any]) -> dict[str, Any]:
@@ -128,6 +130,7 @@ class Imported:
             )
         if isinstance(found, type):
             check_hooks(found, self.key)
+            check_annotated(found, self.key)
         return found  # type: ignore[no-any-return]
 
     def is_maker(self, found: Any) -> bool:
@@ -198,8 +201,9 @@ class Imported:
             if not (name in allowed or open_ended):
                 known = [other for other in allowed if other not in wanted]
                 takes = listed(known)
-                hint = nearest(name, known)
-                raise ConfigError(f"{self.key}.{name}: {self.name} has no such parameter{hint}; allowed: {takes}")
+                hint, missing = nearest(name, known), undecorated(function)
+                words = f"{self.name} has no such parameter{hint}; allowed: {takes}{missing}"
+                raise ConfigError(f"{self.key}.{name}: {words}")
         for name, parameter in parameters.items():
             has = parameter.kind in _KEYWORD and (name in options or name in wanted)
             needed = parameter.default is inspect.Parameter.empty and parameter.kind not in _VARIADIC

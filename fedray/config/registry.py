@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fedray.config.annotated import check_annotated
 from fedray.config.binding import bind, is_plain, nearest, options_of
 from fedray.config.hooks import check_hooks
 from fedray.config.imported import Imported, imported_in, made
@@ -155,6 +156,7 @@ def bind_part(registry: Registry, node: Any, key: str, default: str = "") -> Any
     entry = registry.lookup(name, f"{key}.name")
     if isinstance(entry, type):
         check_hooks(entry, key)
+        check_annotated(entry, key)
         needed = f" by {name}; where {key}.name is changed, nothing that the section said before is kept"
         return bind(entry, options, key, needed=needed)
     if options:
@@ -171,6 +173,7 @@ def checked(part: T, key: str, registry: Registry) -> T:
             f"{key}: expected {an(registry.kind)}{such_as} or the name of one ({', '.join(registry)}), got {got}"
         )
     check_hooks(type(part), key)
+    check_annotated(type(part), key)
     if not dataclasses.is_dataclass(part):
         return part
     try:
