@@ -86,13 +86,22 @@ def diff(
     else:
         same = f"the same in all {counted(found.compared, 'round')} that both have"
         first = same if found.first is None else f"round {found.first:,} is the first that differs"
-        told = {name: getattr(found, name) for name in ("config", "versions", "hardware", "data", "code")}
+        kinds = {name: getattr(found, name) for name in ("config", "versions", "hardware", "data", "code")}
         lines = [("rounds", first), *(("", words) for words in found.told)]
-        for name, words in told.items():
-            lines += [(name if i == 0 else "", text) for i, text in enumerate(words or ["the same, or not recorded"])]
+        for name, words in kinds.items():
+            told = words or [_same(name, found.unrecorded.get(name, []))]
+            lines += [(name if i == 0 else "", text) for i, text in enumerate(told)]
         show(pairs(lines))
     if found.first is not None:
         raise typer.Exit(FAILED)
+
+
+def _same(kind: str, unrecorded: list[str]) -> str:
+    """Say that nothing differs, or that a run folder, or both, do not tell it."""
+    if not unrecorded:
+        return "the same"
+    none = ", as of runs that need none of your own" if kind == "code" else ""
+    return f"not recorded in {unrecorded[0] if len(unrecorded) == 1 else 'either'}{none}"
 
 
 @contextmanager

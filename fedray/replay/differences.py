@@ -30,6 +30,8 @@ class Differences:
         hardware: all else that bits depend on.
         data: names of training data with other content.
         code: files of the user's own code with other content.
+        unrecorded: of these, what a run folder does not tell, with the folders that do not; of code both, as a run that
+            needs none of the user's own tells none.
     """
 
     compared: int
@@ -40,6 +42,7 @@ class Differences:
     hardware: list[str] = field(default_factory=list)
     data: list[str] = field(default_factory=list)
     code: list[str] = field(default_factory=list)
+    unrecorded: dict[str, list[str]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return them ready for JSON."""
@@ -62,20 +65,32 @@ def differences(one: Recorded, other: Recorded) -> Differences:
     machines = [
         run.summary.get("machine") or state.get("machine", {}) for run, state in zip((one, other), states, strict=True)
     ]
-    codes = [code_at(run.folder.path, at) or {} for run in (one, other)]
+    known = [code_at(run.folder.path, at) for run in (one, other)]
+    codes = [code or {} for code in known]
     marks = [state.get("fingerprint", {}) for state in states]
+    versions = [run.summary.get("versions", {}) for run in (one, other)]
+    kept: dict[str, list[Any]] = {"versions": versions, "hardware": machines, "data": marks}
+    if known == [None, None]:
+        kept["code"] = codes
+    absent = {name: _without(one, other, *sides) for name, sides in kept.items()}
     return Differences(
         compared=len(both),
         first=first,
         told=[] if first is None else list(_told(one.records[first], other.records[first])),
         config=list(_config(one, other, at)),
-        versions=list(_pairs(one.summary.get("versions", {}), other.summary.get("versions", {}))),
+        versions=list(_pairs(*versions)),
         hardware=[*_pairs(*machines), *_workers(one.records[at], other.records[at])],
         data=[name for name in {**marks[0], **marks[1]} if marks[0].get(name) != marks[1].get(name)]
         if all(marks)
         else [],
         code=[name for name in {**codes[0], **codes[1]} if codes[0].get(name) != codes[1].get(name)],
+        unrecorded={name: folders for name, folders in absent.items() if folders},
     )
+
+
+def _without(one: Recorded, other: Recorded, first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Return the folders of the runs that have recorded nothing."""
+    return [str(run.folder.path) for run, side in ((one, first), (other, second)) if not side]
 
 
 def _apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

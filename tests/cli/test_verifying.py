@@ -52,6 +52,12 @@ def test_two_runs_are_compared(cli: Cli, small: Path) -> None:
     same = cli("diff", "one", "one")
     assert same.status == 0
     assert "the same in all 3 rounds that both have" in same.out
+    said = dict(line.split(None, 1) for line in same.out.splitlines())
+    assert said["versions"] == said["hardware"] == said["data"] == "the same"
+    assert said["code"] == "not recorded in either, as of runs that need none of your own"
+    (small.parent / "other" / "summary.json").unlink()
+    said = dict(line.split(None, 1) for line in cli("diff", "one", "other").out.splitlines() if line[:1].strip())
+    assert said["versions"] == "not recorded in other"
 
 
 def test_wrong_arguments_are_one_line(cli: Cli, small: Path) -> None:

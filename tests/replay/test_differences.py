@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,21 @@ def test_runs_of_one_config_do_not_differ(train: Train) -> None:
     assert (found.compared, found.first, found.told) == (4, None, [])
     assert found.config == ["rounds: 6 -> 4"]
     assert (found.versions, found.hardware, found.data) == ([], [], [])
+    assert found.unrecorded == {"code": [str(one), str(other)]}  # which it does not need
+
+
+def test_what_a_run_has_not_recorded_is_not_said_to_be_the_same(train: Train) -> None:
+    one, other = train(), train("rounds=4", folder="other")
+    summary = json.loads((other / "summary.json").read_text())
+    del summary["versions"]
+    (other / "summary.json").write_text(json.dumps(summary))
+    assert differences(Recorded.read(one), Recorded.read(other)).unrecorded["versions"] == [str(other)]
+    for run in (one, other):
+        (run / "summary.json").unlink()
+        shutil.rmtree(run / "checkpoints")
+    found = differences(Recorded.read(one), Recorded.read(other))
+    assert found.unrecorded == {key: [str(one), str(other)] for key in ("versions", "hardware", "data", "code")}
+    assert found.to_json()["unrecorded"] == found.unrecorded
 
 
 def test_the_first_round_that_differs_and_the_key_that_did_it(train: Train) -> None:
