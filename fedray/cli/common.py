@@ -88,6 +88,18 @@ def where(layers: Layers) -> tuple[ClusterSection, WorkerSection]:
     return bind_cluster(sections), bind(WorkerSection, sections.worker, "worker")
 
 
+def check_new(layers: Layers) -> None:
+    """Check that the run folder that a config names is free for a run, before anything is started or read."""
+    with held():
+        from fedray.config.layers import bind_top
+        from fedray.config.registry import bind
+        from fedray.config.sections import RunSection
+        from fedray.rundir.folder import RunFolder
+
+    if folder := bind(RunSection, bind_top(layers[1]).run, "run").dir:
+        RunFolder(Path(folder)).check_new()
+
+
 @contextmanager
 def ray_ahead(cluster: ClusterSection, worker: WorkerSection, quiet: bool = False) -> Iterator[None]:
     """Start Ray on this machine, if it will be wanted, while torch is imported, the config checked, the data read."""

@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from fedray.cli.common import ConfigArgument, Overrides, Quiet, RunArgument, loaded_from, ray_ahead, shown, train, where
+from fedray.cli.common import (
+    ConfigArgument,
+    Overrides,
+    Quiet,
+    RunArgument,
+    check_new,
+    loaded_from,
+    ray_ahead,
+    shown,
+    train,
+    where,
+)
 from fedray.config.layers import load_layers
 from fedray.config.sections import ClusterSection, WorkerSection
 from fedray.run.interrupt import held
@@ -35,7 +46,9 @@ def _with(overrides: list[str] | None, profile: str | None) -> list[str]:
 def run(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = False, profile: Profiled = None) -> None:
     """Train.  The run folder is run.dir=PATH, or runs/<config name>/<time>."""
     layers = load_layers(config, _with(overrides, profile))
-    with ray_ahead(*where(layers), quiet):
+    place = where(layers)
+    check_new(layers)
+    with ray_ahead(*place, quiet):
         with held():
             from fedray.experiment.build import Config
 

@@ -355,13 +355,13 @@ class Config(Bound):
 
     def experiment(self, folder: RunFolder, *, resume: bool = False) -> Experiment:
         """Build and check everything; the run folder is claimed when the run begins."""
+        if not resume:
+            folder.check_new()  # before the data are read, which may take minutes
         self.place.check()
         for tracker in self.tracking:
             tracker.check()
         told = Callbacks(self.callbacks)
         plan = self.plan(folder.encoding(), folder.inputs(), folder.meaning()) if resume else self.plan()
-        if not resume:
-            folder.check_new()
         traced = self._profile(folder)
         run = Run(
             plan=plan,

@@ -128,6 +128,8 @@ def contenders(name: str, layers: Layers, algorithms: Sequence[str], folder: Pat
         ConfigError: a mistake in the config, or nothing to compare by: neither a test set nor held-out rows.
     """
     own = Config.bind(name, *layers)
+    for one in _laid(name, layers, algorithms, folder, {}):  # before the data are read, which may take minutes
+        check_same(one.folder, one.config, "the comparison", apart=("evaluate",))
     data = own.plan().task.data
     evaluate = replace(own.evaluate, every=own.evaluate.every or own.schema.rounds)
     if data.holdout_sizes.any() and not evaluate.clients_every:
@@ -138,6 +140,13 @@ def contenders(name: str, layers: Layers, algorithms: Sequence[str], folder: Pat
             "(data.holdout=0.2)"
         )
     told = {"evaluate": {"every": evaluate.every, "clients_every": evaluate.clients_every}}
+    return _laid(name, layers, algorithms, folder, told)
+
+
+def _laid(
+    name: str, layers: Layers, algorithms: Sequence[str], folder: Path, told: Mapping[str, Any]
+) -> list[Contender]:
+    """Return the runs of a comparison, with what it ``told`` all of them laid over the config."""
 
     def laid(algorithm: str | None, words: str, plain: bool = False) -> Contender:
         over: dict[str, Any] = {**told, **(_PLAIN if plain else {})}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -22,8 +22,14 @@ CIRCUMSTANCES = ("cluster", "driver", "worker", "run", "tracking", "checkpoint",
 """The sections that may differ from one start of a run to the next: where it runs and what is kept of it."""
 
 
-def check_same(folder: RunFolder, config: Config, who: str) -> None:
+def check_same(folder: RunFolder, config: Config, who: str, apart: Collection[str] = ()) -> None:
     """Check that a folder has no run of another config, where it runs and what is kept may differ, or is free for one.
+
+    Args:
+        folder: the run folder.
+        config: the config that is asked for.
+        who: the word for who asks, in the message.
+        apart: sections that are not compared.
 
     Raises:
         ConfigError: naming the key that differs; or it is no place for a run.
@@ -32,6 +38,8 @@ def check_same(folder: RunFolder, config: Config, who: str) -> None:
         folder.check_new()
         return
     for key, before, wanted in differing(folder, config):
+        if key.partition(".")[0] in apart:
+            continue
         raise ConfigError(
             f"{key}: {folder.path} holds a run with {before!r}, {who} wants {wanted!r};\n"
             "take another --dir, or delete that run"

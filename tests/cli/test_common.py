@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from fedray.cli.common import loaded_from, train, where
+from fedray.cli.common import check_new, loaded_from, train, where
 from fedray.config.layers import load_layers
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.experiment.build import Config
@@ -24,11 +24,12 @@ from tests.cli.command import SMALL
 EARLY = f"""
 import sys
 from pathlib import Path
-from fedray.cli.common import where
+from fedray.cli.common import check_new, where
 from fedray.config.layers import load_layers
 Path(sys.argv[1]).write_text({SMALL!r})
 cluster, worker = where(load_layers(Path(sys.argv[1]), ["worker.cpus=2"]))
 assert (cluster.name, worker.cpus) == ("inline", 2.0)
+check_new(load_layers(Path(sys.argv[1]), ["run.dir=nowhere"]))
 assert "torch" not in sys.modules
 """
 
@@ -66,6 +67,13 @@ def test_where_it_runs_is_known_before_torch_is(tmp_path: Path) -> None:
 def test_a_mistake_there_is_named(small: Path) -> None:
     with pytest.raises(ConfigError, match=r"^worker\.cpu: unknown key \(did you mean 'cpus'"):
         where(load_layers(small, ["worker.cpu=2"]))
+
+
+def test_a_folder_that_holds_a_run_is_refused_before_torch_is_loaded(small: Path) -> None:
+    check_new(load_layers(small))
+    RunFolder(Path("out")).claim("seed: 7\n")
+    with pytest.raises(ConfigError, match=r"^run\.dir: out already holds a run; go on with "):
+        check_new(load_layers(small, ["run.dir=out"]))
 
 
 def test_a_finished_run_shows_its_end_and_returns(experiment: Experiment, capfd: pytest.CaptureFixture[str]) -> None:

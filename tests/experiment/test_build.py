@@ -75,6 +75,16 @@ def test_what_does_not_fit_together_is_refused_by_the_plan(changes: dict[str, An
         bound(**changes).plan()
 
 
+def test_a_folder_that_holds_a_run_is_refused_before_the_data_are_read(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.claim("seed: 7\n")
+    config = bound(data={"name": "csv", "train": ["nowhere.csv"], "target": "y"})
+    with pytest.raises(ConfigError, match=r"^run\.dir: .* already holds a run"):
+        config.experiment(folder)
+    with pytest.raises(ConfigError, match=r"nowhere\.csv"):
+        config.experiment(RunFolder(tmp_path / "other"))
+
+
 def test_a_plan_tries_the_servers_step() -> None:
     class Deaf(FedAvg):
         def step(self, s: Server, total: Aggregate) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from fedray.config.layers import load_layers
 from fedray.core.errors import ConfigError
+from fedray.experiment.build import Config
 from fedray.metrics.intervals import wilson
 from fedray.sweep.compare import Contender, Line, check, contenders, lines
 
@@ -123,6 +124,19 @@ def test_a_folder_with_a_run_of_another_config_is_refused(tmp_path: Path) -> Non
     check(made(tmp_path))
     with pytest.raises(ConfigError, match=r"local.optimizer.lr: .* the comparison wants 0.2"):
         check(made(tmp_path, "local.optimizer.lr=0.2"))
+
+
+def test_such_a_folder_is_refused_before_the_data_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared(tmp_path)
+
+    def plan(*_: object) -> None:
+        raise AssertionError("the data are read")
+
+    monkeypatch.setattr(Config, "plan", plan)
+    with pytest.raises(ConfigError, match=r"local.optimizer.lr: .* the comparison wants 0.2"):
+        made(tmp_path, "local.optimizer.lr=0.2")
+    with pytest.raises(AssertionError):
+        made(tmp_path, "evaluate.every=2")  # whether that differs is known by what the data have
 
 
 def test_without_a_test_set_nobody_is_said_to_lack_a_model(tmp_path: Path) -> None:
