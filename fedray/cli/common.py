@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -81,22 +81,29 @@ Every = Annotated[float, typer.Option("--every", min=0.1, help="Seconds between 
 def where(layers: Layers) -> tuple[ClusterSection, WorkerSection]:
     """Return where a config wants to run, found without torch: a mistake in its sections is said at once."""
     with held():
+        from fedray.config.elsewhere import of_sections, pointed
         from fedray.config.layers import bind_cluster, bind_top
         from fedray.config.registry import bind
 
-    sections = bind_top(layers[1])
-    return bind_cluster(sections), bind(WorkerSection, sections.worker, "worker")
+    try:
+        sections = bind_top(layers[1])
+        return bind_cluster(sections), bind(WorkerSection, sections.worker, "worker")
+    except ConfigError as error:
+        found = pointed(error, of_sections())
+        if found is not error or error.unknown is None:
+            raise found from None
+        with held():
+            from fedray.experiment.elsewhere import all_keys  # imports torch, for which there is time now
+        raise pointed(error, all_keys(layers[1])) from None
 
 
 def check_new(layers: Layers) -> None:
     """Check that the run folder that a config names is free for a run, before anything is started or read."""
     with held():
-        from fedray.config.layers import bind_top
-        from fedray.config.registry import bind
-        from fedray.config.sections import RunSection
         from fedray.rundir.folder import RunFolder
 
-    if folder := bind(RunSection, bind_top(layers[1]).run, "run").dir:
+    section = layers[1].get("run")
+    if isinstance(section, Mapping) and isinstance(folder := section.get("dir"), str):
         RunFolder(Path(folder)).check_new()
 
 

@@ -70,6 +70,20 @@ def _check_words(hint: Any, value: Any, where: str) -> None:
             _check_words(inner[1], one, f"{where}.{name}")
 
 
+def unknown_key(full: str, words: str, meant: str, rest: str) -> ConfigError:
+    """Return the error of a key that is not known in its section.
+
+    Args:
+        full: the full key.
+        words: the words for the mistake.
+        meant: the nearest key of the section, see :func:`nearest`.
+        rest: the end of the message, with the keys that are allowed.
+    """
+    error = ConfigError(f"{full}: {words}{meant}{rest}")
+    error.unknown = full, words, rest
+    return error
+
+
 def options_of(schema: type) -> list[str]:
     """Return the names of the options that a dataclass takes."""
     return [field.name for field in dataclasses.fields(schema) if field.init]
@@ -135,9 +149,10 @@ def _bound(schema: type[T], node: Any, key: str, elsewhere: Mapping[str, str] | 
     allowed = options_of(schema)
     for name in node:
         if name not in allowed:
-            options = ", ".join(allowed) or "(none)"
-            meant = f" (write {elsewhere[name]})" if elsewhere and name in elsewhere else nearest(name, allowed)
-            raise ConfigError(f"{prefix}{name}: unknown key{meant}; allowed: {options}")
+            rest = f"; allowed: {', '.join(allowed) or '(none)'}"
+            if elsewhere and name in elsewhere:
+                raise ConfigError(f"{prefix}{name}: unknown key (write {elsewhere[name]}){rest}")
+            raise unknown_key(f"{prefix}{name}", "unknown key", nearest(name, allowed), rest)
     hints = _hints(cast(type, schema))
     for name, value in node.items():
         _check_words(hints[name], value, f"{prefix}{name}")

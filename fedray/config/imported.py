@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from fedray.config.annotated import check_annotated, undecorated
-from fedray.config.binding import bind, nearest
+from fedray.config.binding import bind, nearest, unknown_key
 from fedray.config.hooks import check_hooks
 from fedray.core.errors import ConfigError, an, listed, quoted
 
@@ -202,8 +202,8 @@ class Imported:
                 known = [other for other in allowed if other not in wanted]
                 takes = listed(known)
                 hint, missing = nearest(name, known), undecorated(function)
-                words = f"{self.name} has no such parameter{hint}; allowed: {takes}{missing}"
-                raise ConfigError(f"{self.key}.{name}: {words}")
+                words = f"{self.name} has no such parameter"
+                raise unknown_key(f"{self.key}.{name}", words, hint, f"; allowed: {takes}{missing}")
         for name, parameter in parameters.items():
             has = parameter.kind in _KEYWORD and (name in options or name in wanted)
             needed = parameter.default is inspect.Parameter.empty and parameter.kind not in _VARIADIC

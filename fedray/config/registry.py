@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fedray.config.annotated import check_annotated
-from fedray.config.binding import bind, is_plain, nearest, options_of
+from fedray.config.binding import bind, is_plain, nearest, options_of, unknown_key
 from fedray.config.hooks import check_hooks
 from fedray.config.imported import Imported, imported_in, made
 from fedray.config.plugins import load_plugins
@@ -160,7 +160,7 @@ def bind_part(registry: Registry, node: Any, key: str, default: str = "") -> Any
         needed = f" by {name}; where {key}.name is changed, nothing that the section said before is kept"
         return bind(entry, options, key, needed=needed)
     if options:
-        raise ConfigError(f"{key}.{short(next(iter(options)))}: unknown key; {name} takes no options")
+        raise unknown_key(f"{key}.{short(next(iter(options)))}", "unknown key", "", f"; {name} takes no options")
     return entry
 
 

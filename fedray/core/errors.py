@@ -19,7 +19,13 @@ class ConfigError(ValueError):
     Traceback (most recent call last):
     ...
     fedray.core.errors.ConfigError: rounds=0: it must be at least 1
+
+    Attributes:
+        unknown: of a key that is not known in its section the full key, the words for the mistake, and the end of the
+            message: whoever knows the whole config may say between them where it is known; else None.
     """
+
+    unknown: tuple[str, str, str] | None = None
 
     def _render_traceback_(self) -> list[str]:
         """Return the lines that a notebook shows: its words say all, and the frames would be fedray's."""

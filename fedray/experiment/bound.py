@@ -12,6 +12,7 @@ from fedray.algorithms.base import Algorithm, algorithms
 from fedray.attacks import Attack, attacks
 from fedray.config.binding import defaults_of
 from fedray.config.code import hashes_of
+from fedray.config.elsewhere import pointed
 from fedray.config.layers import bind_cluster, bind_top, load_layers, overlay, to_yaml
 from fedray.config.registry import Imported, Registry, bind, bind_part, dump, imported_in
 from fedray.config.sections import (
@@ -41,6 +42,7 @@ from fedray.experiment.chosen import (
     chosen_server,
     chosen_trackers,
 )
+from fedray.experiment.elsewhere import all_keys
 from fedray.experiment.given import only_python_has
 from fedray.experiment.place import Place
 from fedray.local.losses import losses
@@ -113,7 +115,17 @@ class Bound:
             name: its name for people.
             raw: the text of a person, with interpolations unresolved; it stays as it is in the run's config.
             resolved: the whole; parts may be objects.
+
+        Raises:
+            ConfigError: anything wrong in it, naming the full key, and where else an unknown one is known.
         """
+        try:
+            return cls._bind(name, raw, resolved)
+        except ConfigError as error:
+            raise pointed(error, all_keys(resolved)) from error.__cause__
+
+    @classmethod
+    def _bind(cls, name: str, raw: Mapping[str, Any], resolved: Mapping[str, Any]) -> Self:
         schema = bind_top(resolved)
         sections: dict[str, Any] = {
             key: bind(section, getattr(schema, key), key) for key, section in SECTIONS.items() if key != "cluster"

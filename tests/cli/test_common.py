@@ -67,6 +67,12 @@ def test_where_it_runs_is_known_before_torch_is(tmp_path: Path) -> None:
 def test_a_mistake_there_is_named(small: Path) -> None:
     with pytest.raises(ConfigError, match=r"^worker\.cpu: unknown key \(did you mean 'cpus'"):
         where(load_layers(small, ["worker.cpu=2"]))
+    with pytest.raises(
+        ConfigError, match=r"^worker\.workers: unknown key \(did you mean cluster\.workers\?\); allowed"
+    ):
+        where(load_layers(small, ["worker.workers=2"]))
+    with pytest.raises(ConfigError, match=r"^mu: unknown key \(did you mean algorithm\.mu\?\); allowed: rounds"):
+        where(load_layers(small, ["mu=2", "algorithm=fedprox"]))
 
 
 def test_a_folder_that_holds_a_run_is_refused_before_torch_is_loaded(small: Path) -> None:
