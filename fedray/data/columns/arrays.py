@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from fedray.core.draws import put_back
 from fedray.core.errors import ConfigError
 from fedray.data.columns.checks import (
+    Naming,
     as_array,
     as_examples,
     check_fits,
     doubts,
     infer_spec,
+    plain_row,
     same_shapes,
     tensor,
     tensors,
@@ -89,7 +91,7 @@ def by_client(
     test_clients: Any = None,
 ) -> Columns:
     """Sort rows by client; see ``FederatedData.from_arrays``."""
-    inputs, targets = as_examples(x, y)
+    inputs, targets = as_examples(x, y, naming=_of_client(clients, ids))
     if len(inputs) == 0:
         raise ConfigError("the data has no rows")
     index, names, count = number_clients(as_array(clients), ids)
@@ -114,6 +116,25 @@ def by_client(
     if test_clients is not None:
         own = _owned(own, as_array(test_clients), names, count)
     return Columns(inputs, targets, sizes, spec, own, names, said)
+
+
+def _of_client(clients: Any, ids: Sequence[str] | None) -> Naming:
+    """Return the words for a row in an error: its place among all, and among those of its client.
+
+    >>> _of_client(["b", "a", "b"], None)(2), _of_client([0, 1, 1], ["nord", "sued"])(2), _of_client([0], None)(7)
+    ("row 2 (row 1 of client 'b')", "row 2 (row 1 of client 'sued')", 'row 7')
+    """
+
+    def naming(row: int) -> str:
+        labels = as_array(clients)
+        if labels.ndim != 1 or row >= len(labels):
+            return plain_row(row)  # which is an error of its own
+        label = labels[row]
+        number = labels.dtype.kind in "iu" and ids is not None and 0 <= label < len(ids)
+        name = ids[label] if number and ids is not None else label.decode() if isinstance(label, bytes) else label
+        return f"{plain_row(row)} (row {int((labels[:row] == label).sum())} of client {str(name)!r})"
+
+    return naming
 
 
 def _owned(test: Examples | None, labels: NDArray[Any], names: NDArray[np.bytes_] | None, count: int) -> Examples:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +31,18 @@ IGNORED = (
 
 _CHUNK = 1 << 22
 
+Naming = Callable[[int], str]
+"""From the place of a row, from 0, to the words for it in an error."""
+
+
+def plain_row(row: int) -> str:
+    """Return the words for a row of which nobody knows whose it is.
+
+    >>> plain_row(7)
+    'row 7'
+    """
+    return f"row {row}"
+
 
 def as_array(values: Any) -> Any:
     """Return a tensor, an array or a sequence as a NumPy array (no copy where there need be none).
@@ -44,7 +56,7 @@ def as_array(values: Any) -> Any:
     return np.asarray(values)
 
 
-def _floats(array: NDArray[Any], what: str) -> NDArray[np.float32]:
+def _floats(array: NDArray[Any], what: str, naming: Naming) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(array, dtype=np.float32)
     per_row = max(1, int(np.prod(values.shape[1:])))
@@ -53,13 +65,26 @@ def _floats(array: NDArray[Any], what: str) -> NDArray[np.float32]:
         good = np.isfinite(values[start : start + step]).reshape(-1, per_row).all(axis=1)
         if not good.all():
             row = start + int(np.argmin(good))
+            where = naming(row)
             raise ConfigError(
-                f"{what} has NaN, an infinite value or one beyond 3e38 in row {row}; fill in or drop such values first"
+                f"{what} has NaN, an infinite value or one beyond 3e38 in {where}; fill in or drop such values first"
             )
     return values
 
 
-def as_inputs(values: Any, what: str = "x", rows: int | None = None) -> Any:
+def _first_negative(array: NDArray[Any], naming: Naming) -> str:
+    """Return the words for the first row that has a negative number; empty if none has."""
+    if not array.size or int(array.min()) >= 0:
+        return ""
+    return naming(int(np.argmax((array < 0).reshape(len(array), -1).any(axis=1))))
+
+
+def _sequence(values: Ragged, naming: Naming) -> Naming:
+    """Return the words for the sequence that one of its values lies in."""
+    return lambda place: naming(int(np.searchsorted(values.offsets, place, side="right")) - 1)
+
+
+def as_inputs(values: Any, what: str = "x", rows: int | None = None, naming: Naming = plain_row) -> Any:
     """Return inputs as stored: uint8 unchanged (bytes of images), other integers as int64 tokens, the rest as float32.
 
     Args:
@@ -67,6 +92,7 @@ def as_inputs(values: Any, what: str = "x", rows: int | None = None) -> Any:
             arrays of ``rows`` rows each.
         what: the word for it in an error.
         rows: the number of targets, by which columns are told from rows; None: not known.
+        naming: the words for a row in an error.
 
     Returns:
         An array, or :class:`InputColumns` of arrays.
@@ -79,7 +105,7 @@ def as_inputs(values: Any, what: str = "x", rows: int | None = None) -> Any:
         columns = _with_masks(columns, what)
         found = InputColumns(columns)
         found = InputColumns(
-            {name: _column(one, at) for (name, one), at in zip(columns.items(), named(found), strict=True)}
+            {name: _column(one, at, naming) for (name, one), at in zip(columns.items(), named(found), strict=True)}
         )
         if len(lengths := {name: len(one) for name, one in found.columns.items()}) and len(set(lengths.values())) > 1:
             said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
@@ -90,7 +116,7 @@ def as_inputs(values: Any, what: str = "x", rows: int | None = None) -> Any:
             f"{what}: a mask, or lengths, is a column of its own, so that the sequences must be one with a name: "
             "{'input_ids': Ragged(..., mask='attention_mask')}"
         )
-    return _column(values, what)
+    return _column(values, what, naming)
 
 
 def _with_masks(columns: dict[str, Any], what: str) -> dict[str, Any]:
@@ -134,25 +160,27 @@ def _columns(values: Any, what: str, rows: int | None) -> dict[str, Any] | None:
     return {str(place): one for place, one in enumerate(values)}
 
 
-def _column(values: Any, what: str, small: bool = False) -> Any:
+def _column(values: Any, what: str, naming: Naming, small: bool = False) -> Any:
     """Return one column as stored; ``small``: whole numbers may stay of a small type."""
     if isinstance(values, Ragged):
-        return values if values.values is None else values.changed(values=_column(values.values, what, small=True))
+        if values.values is None:
+            return values
+        return values.changed(values=_column(values.values, what, _sequence(values, naming), small=True))
     array = as_array(values)
     if array.ndim == 0 or array.dtype.kind not in "bfiu":
         raise ConfigError(f"{what} must be an array of numbers with one row per example, got {_kind(array)}")
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if array.dtype.kind in "iu":
-        if array.size and int(array.min()) < 0:
+        if where := _first_negative(array, naming):
             raise ConfigError(
-                f"{what} holds integers, which are read as tokens, but has negative ones; use float inputs"
+                f"{what} holds integers, which are read as tokens, but has negative ones in {where}; use float inputs"
             )
         return np.ascontiguousarray(array, dtype=array.dtype if small and is_small(array.dtype) else np.int64)
-    return _floats(array, what)
+    return _floats(array, what, naming)
 
 
-def as_targets(values: Any, what: str = "y", small: bool = False) -> Any:
+def as_targets(values: Any, what: str = "y", small: bool = False, naming: Naming = plain_row) -> Any:
     """Return targets as stored: integers as int64 class indices ``[N, ...]``, floats as float32 ``[N, ...]``.
 
     Floats ``[N]`` become ``[N, 1]``.  Sequences of different lengths are classes, which with ``small`` may stay of a
@@ -166,17 +194,17 @@ def as_targets(values: Any, what: str = "y", small: bool = False) -> Any:
             raise ConfigError(
                 f"{what}: targets of different lengths are classes, whole numbers; these are {values.dtype}"
             )
-        return values.changed(values=as_targets(values.values, what, small=True))
+        return values.changed(values=as_targets(values.values, what, True, _sequence(values, naming)))
     array = as_array(values)
     if array.ndim == 0 or array.dtype.kind not in "bfiu":
         raise ConfigError(
             f"{what} must hold class indices or real targets, got {_kind(array)}; number the classes first"
         )
     if array.dtype.kind == "f":
-        return _floats(array[:, None] if array.ndim == 1 else array, what)
-    if array.size and int(array.min()) < 0:
+        return _floats(array[:, None] if array.ndim == 1 else array, what, naming)
+    if where := _first_negative(array, naming):
         more = f"; {IGNORED}" if array.ndim > 1 else ""
-        raise ConfigError(f"{what} has negative class indices; classes are numbered from 0{more}")
+        raise ConfigError(f"{what} has negative class indices in {where}; classes are numbered from 0{more}")
     return np.ascontiguousarray(array, dtype=array.dtype if small and is_small(array.dtype) else np.int64)
 
 
@@ -231,20 +259,20 @@ def _kind(array: NDArray[Any]) -> str:
     return f"{array.dtype} of shape {array.shape}"
 
 
-def as_examples(x: Any, y: Any, where: str = "") -> tuple[Any, Any]:
-    """Return inputs and targets of equal length; ``where`` names the set in errors (``test``).
+def as_examples(x: Any, y: Any, where: str = "", naming: Naming = plain_row) -> tuple[Any, Any]:
+    """Return inputs and targets of equal length; in errors ``where`` names the set (``test``), ``naming`` a row.
 
     Without targets (None) the inputs are their own where they are tokens, and else each example has none: ``[N, 0]``.
     """
     prefix = f"{where} " if where else ""
     if y is None:
-        inputs = as_inputs(x, f"{prefix}x", _rows(x))
+        inputs = as_inputs(x, f"{prefix}x", _rows(x), naming)
         tokens = not isinstance(inputs, InputColumns) and inputs.dtype == np.int64 and inputs.ndim > 1
         if tokens and isinstance(inputs, Ragged):
             return inputs, inputs.changed(pad=None)
         return inputs, inputs if tokens else np.zeros((len(inputs), 0), dtype=np.float32)
-    targets = as_targets(y, f"{prefix}y")
-    inputs = as_inputs(x, f"{prefix}x", len(targets))
+    targets = as_targets(y, f"{prefix}y", naming=naming)
+    inputs = as_inputs(x, f"{prefix}x", len(targets), naming)
     if len(inputs) != len(targets):
         raise ConfigError(f"{prefix}x has {len(inputs)} rows but {prefix}y has {len(targets)}")
     if isinstance(targets, Ragged):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from fedray.core.errors import ConfigError
 from fedray.data import DataSpec, FederatedData
+from fedray.data.columns.ragged import Ragged
 from fedray.data.partition import IID
 from tests.data.reading import column
 
@@ -32,6 +35,35 @@ def test_specification_is_read_off_the_arrays() -> None:
     floats = FederatedData.from_arrays(np.ones((2, 3)), [0.5, 1.5], [0, 1])
     assert floats.spec == DataSpec((3,), 1, "regression")
     assert floats.rows(np.array([0])).take(np.array([[0]]))[1].shape == (1, 1, 1)
+
+
+NAN = np.array([[0.0], [0.0], [np.nan]])
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "clients", "ids", "words"),
+    [
+        (NAN, [0, 1, 0], ["b", "a", "b"], None, r"x has NaN, .* in row 2 \(row 1 of client 'b'\); fill in"),
+        (NAN, [0, 1, 0], [1, 0, 0], ["nord", "sued"], r"in row 2 \(row 1 of client 'nord'\)"),
+        ({"a": NAN}, [0, 1, 0], [0, 0, 1], None, r"x\['a'\] has NaN, .* in row 2 \(row 0 of client '1'\)"),
+        ([[1], [-2], [0]], [0, 1, 0], [0, 0, 1], None, r"negative ones in row 1 \(row 1 of client '0'\); use float"),
+        ([[1.0]] * 3, [0, 1, -1], [0, 0, 1], None, r"negative class indices in row 2 \(row 0 of client '1'\); classes"),
+        ([[1.0]] * 3, [0.5, np.inf, 1], ["a", "a", "b"], None, r"y has NaN, .* in row 1 \(row 1 of client 'a'\)"),
+        ([[1.0]] * 3, [0, 1, -1], [0, 0], None, "y has negative class indices in row 2; classes"),
+        (
+            Ragged.of([[1, 2], [3], [4, -5, 6]]),
+            [0, 1, 0],
+            np.array([b"b", b"a", b"b"]),
+            None,
+            r"negative ones in row 2 \(row 1 of client 'b'\)",
+        ),
+    ],
+)
+def test_a_value_that_cannot_be_is_named_with_its_client_and_its_row_there(
+    x: Any, y: Any, clients: Any, ids: list[str] | None, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        FederatedData.from_arrays(x, y, clients, ids=ids)
 
 
 X = np.zeros((4, 2))

@@ -68,6 +68,7 @@ def test_npz_folder_gives_one_client_per_file(tmp_path: Path) -> None:
         ),
         ({"y": np.zeros(2, dtype=int)}, r"must hold inputs: an array x, or several by their names; it has: y"),
         ({"x": np.zeros((0, 2)), "y": np.zeros(0, dtype=int)}, r"b\.npz has no rows"),
+        ({"x": np.zeros((2, 2)), "y": np.array([0, -1])}, r"class indices in row 2 \(row 1 of client 'b'\); classes"),
         ({"x": np.zeros((1, 3)), "y": np.zeros(1, dtype=int)}, r"b\.npz: x has rows \(3,\) of float64, but .*a\.npz"),
         ({"x": np.array([[{}]], dtype=object), "y": np.zeros(1, dtype=int)}, r"without pickled objects"),
     ],

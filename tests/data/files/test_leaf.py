@@ -49,6 +49,12 @@ def test_leaf_text_becomes_tokens_of_one_vocabulary(tmp_path: Path) -> None:
     assert data.client_id(1) == client_name("PUCK!")
 
 
+def test_a_user_with_a_value_that_cannot_be_is_named_with_the_row(tmp_path: Path) -> None:
+    users = {"u2": ([[1.0], [3.0]], [0, 2]), "u1": ([[5.0], [float("nan")]], [1, 1])}
+    with pytest.raises(ConfigError, match=r"x has NaN, .* in row 3 \(row 1 of client 'u1'\); fill in"):
+        FederatedData.from_leaf(dump(tmp_path / "a.json", users))
+
+
 def test_client_names_are_valid_and_stay_apart() -> None:
     assert client_name("f0000_14") == "f0000_14"
     cleaned = [client_name(name) for name in ("a b", "a/b", "a" * 80, "a" * 81)]
