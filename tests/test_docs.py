@@ -190,6 +190,15 @@ def test_every_key_of_a_status_is_on_its_page() -> None:
     assert [key for key in keys if not re.search(rf"^\| `{key}` \| `.*` \| \S", page, re.MULTILINE)] == []
 
 
+def test_where_a_report_is_first_shown_the_extra_that_it_needs_is_named() -> None:
+    shown_in = 0
+    for page in PAGES:
+        lines = [line for line in page.read_text().splitlines() if re.match(r"fedray report (?!\[)", line)]
+        assert not lines or "fedray[report]" in lines[0], page
+        shown_in += bool(lines)
+    assert shown_in >= 3
+
+
 def test_programs_are_known_and_targets_are_there() -> None:
     project = (ROOT / "pyproject.toml").read_text()
     for snippet in snippets("bash"):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
+import os
 import pdb
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -146,7 +150,7 @@ class Watched(SequentialStepper):
         self._examples = [int(index) for index in self._schedule.index[0, number][:count]]
         self._x, self._y = x.detach().clone(), y
         if self._stop_at == self.place:
-            before_step(self._first.module, x, y, self._examples)
+            before_step(self._first.module, x, y, self._examples, own_code(self._first.module, self._task.loss_fn))
 
     def _wrong(self, before: Tensor, gradient: Tensor, after: Tensor) -> str:
         """Say what first went wrong in a step; nothing, if nothing did."""
@@ -255,9 +259,34 @@ class Watched(SequentialStepper):
         return f"training example {example}{row}"
 
 
-def before_step(model: nn.Module, x: Inputs, y: Tensor, examples: list[int]) -> None:
-    """Give a step to the debugger: ``model``, inputs ``x`` and targets ``y`` are at hand, ``s`` and ``n`` go on."""
-    pdb.Pdb().set_trace()
+def before_step(model: nn.Module, x: Inputs, y: Tensor, examples: list[int], own: FunctionType | None = None) -> None:
+    """Give a step to the debugger: ``model``, inputs ``x`` and targets ``y`` are at hand.
+
+    ``c`` goes on to the first line of ``own``, where there is one: the user's code that is called next.
+    """
+    debugger = pdb.Pdb()
+    if own is not None:
+        file, line = own.__code__.co_filename, own.__code__.co_firstlineno
+        if debugger.set_break(file, line, temporary=True, funcname=own.__code__.co_name) is None:
+            debugger.message(f"c goes on to {own.__qualname__}, {file}:{line}")
+    debugger.set_trace()
+
+
+_OTHERS = tuple(f"{folder}{os.sep}" for folder in (Path(torch.__file__).parent, Path(__file__).parents[1]))
+
+
+def own_code(model: nn.Module, loss: Any) -> FunctionType | None:
+    """Return the forward of the first module whose code is neither torch's nor fedray's, else such a loss, or None.
+
+    >>> own_code(nn.Sequential(nn.Linear(2, 1), nn.ReLU()), nn.functional.mse_loss) is None
+    True
+    """
+    calls = [type(part).forward for part in model.modules()]
+    calls.append(type(loss).forward if isinstance(loss, nn.Module) else getattr(loss, "function", loss))
+    for call in map(inspect.unwrap, calls):
+        if isinstance(call, FunctionType) and not call.__code__.co_filename.startswith(_OTHERS):
+            return call
+    return None
 
 
 def _norm(vector: Tensor) -> float:

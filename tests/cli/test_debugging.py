@@ -85,15 +85,18 @@ def test_a_client_by_its_name_step_by_step(cli: Cli, failing: Path) -> None:
 def test_the_debugger_takes_over_at_the_step_that_goes_wrong(
     cli: Cli, failing: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        sys, "stdin", io.StringIO("p 'rows', x.shape[1]\np type(model).__name__\nc\np self.training\nq\n")
-    )
+    words = ["p 'rows', x.shape[1]", "p type(model).__name__", "c", "p 'largest', x.abs().max() > 2.9", "c"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join([*words, "p 'training', self.training", "q", ""])))
     outcome = cli("debug", "out", "--pdb")
     assert outcome.status == 0
     assert "the debugger has the client's training" in outcome.out
     assert "('rows', 6)" in outcome.out
     assert "'Net'" in outcome.out
-    assert "True" in outcome.out.split("'Net'")[1]  # after it has raised, where it did
+    file = failing.parent / "net.py"
+    assert f"c goes on to Net.forward, {file}:8" in outcome.out
+    assert f"{file}(9)forward()" in outcome.out.split("'Net'")[1]  # its first line
+    assert "('largest', tensor(True))" in outcome.out.split("'Net'")[1]
+    assert "('training', True)" in outcome.out.split("'largest'")[1]  # after it has raised, where it did
 
 
 def test_wrong_arguments_are_one_line(cli: Cli, failing: Path) -> None:

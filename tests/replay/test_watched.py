@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from fedray.core.messages import Broadcast
 from fedray.local.task import Stacking
 from fedray.local.trainer import Trainer
 from fedray.replay.recorded import Recorded
 from fedray.replay.rounds import Replay
-from fedray.replay.watched import SeenStep, Watched
+from fedray.replay.watched import SeenStep, Watched, own_code
 from tests.replay.conftest import Train
 
 
@@ -44,6 +45,29 @@ def test_losses_and_norms_are_those_of_a_loop_by_hand(train: Train) -> None:
         np.testing.assert_allclose(
             [one.loss, one.gradient, one.change, one.params], [float(loss.detach()), norm, 0.1 * norm, after], rtol=1e-4
         )
+
+
+class Own(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+class OwnLoss(nn.Module):
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (output - target).abs().mean()
+
+
+def own_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return (output - target).abs().mean()
+
+
+def test_the_debugger_goes_on_to_code_that_is_neither_torchs_nor_fedrays() -> None:
+    plain = nn.Sequential(nn.Linear(2, 1), nn.ReLU())
+    assert own_code(Own(), nn.functional.mse_loss) is Own.forward
+    assert own_code(nn.Sequential(nn.Linear(2, 1), Own()), own_loss) is Own.forward
+    assert own_code(plain, own_loss) is own_loss
+    assert own_code(plain, OwnLoss()) is OwnLoss.forward
+    assert own_code(plain, nn.MSELoss()) is own_code(plain, print) is None
 
 
 def test_numbers_that_are_none_are_null_in_json() -> None:
