@@ -48,6 +48,7 @@ def render(title: str, sections: Sequence[Section], lead: str = "", foot: str = 
 
     made = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters["breakable"] = _breakable
+    made.filters["softly"] = _softly
     shown = [(_anchor(number, one.title), one) for number, one in enumerate(sections) if one.blocks]
     return made.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         title=title, lead=lead, foot=foot, sections=shown, kind=lambda block: type(block).__name__, svg=figures.for_page
@@ -71,7 +72,16 @@ def _breakable(text: str) -> Markup:
     """Return a name that may break after its dots, slashes and the like, where it has no room on a line."""
     from markupsafe import Markup, escape
 
-    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[._/=,])(?=[^\W\d])", text))
+    return Markup("<wbr>").join(escape(part) for part in _pieces(text))
+
+
+def _softly(text: str) -> str:
+    """Return the same for an attribute whose text a style shows, where a zero-width space stands for the tag."""
+    return "\u200b".join(_pieces(text))
+
+
+def _pieces(text: str) -> list[str]:
+    return re.split(r"(?<=[._/=,])(?=[^\W\d])", text)
 
 
 def _anchor(number: int, title: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
-from fedray.report import render
+from fedray.report import Section, Table, render
 from fedray.report.runs import report_sections
 from tests.chromium import chromium
 from tests.report.folders import NOW, write_run
@@ -94,9 +94,28 @@ def test_on_a_phone_a_few_long_lines_stand_below_each_other(browser: Chrome, sev
     over = "return [...document.querySelectorAll('.wide')].filter(one => one.scrollWidth > one.clientWidth"
     assert browser.execute_script(f"{over} && one.querySelector('.few')).map(one => one.innerText)") == []
     heads = "const cells = document.querySelectorAll('.few tr:first-child td');"
-    heads += "return [...cells].map(one => getComputedStyle(one, '::before').content)"
+    heads += "return [...cells].map(one => getComputedStyle(one, '::before').content.replaceAll('\u200b', ''))"
     assert '"test.accuracy"' in browser.execute_script(heads)
-    assert browser.find_element(By.TAG_NAME, "thead").rect["width"] <= 1
+    assert browser.find_element(By.CSS_SELECTOR, ".few thead").rect["width"] <= 1
+
+
+def test_on_a_phone_no_head_breaks_within_a_word(browser: Chrome, tmp_path: Path) -> None:
+    """Each word of a head has room on a line as broad as its cell."""
+    heads = [f"clients_personal.{name}" for name in ("accuracy_of_all", "sensitivity", "calibration_error")]
+    path = tmp_path / "few.html"
+    path.write_text(render("A few", [Section("Lines", [Table(["setting", *heads], [["a", 0.1, 0.2, 0.3]])])]))
+    look(browser, path, 390)
+    script = """
+        const pen = document.createElement('canvas').getContext('2d'), broken = [];
+        for (const cell of document.querySelectorAll('.few td')) {
+            const style = getComputedStyle(cell, '::before');
+            pen.font = `${style.fontWeight} ${style.fontSize} ${style.fontFamily}`;
+            for (const word of style.content.slice(1, -1).split(/[\\s\u200b]/))
+                if (cell.clientWidth && pen.measureText(word).width > cell.clientWidth) broken.push(word);
+        }
+        return broken"""
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".few td")) == 3
+    assert browser.execute_script(script) == []
 
 
 @pytest.mark.parametrize("width", [390, 1280])
