@@ -119,7 +119,11 @@ def _length(items: Sequence[object]) -> str:
     return counted(len(items), "item")
 
 
-_WAYS = (_folder, _stems, _length)
+def _place(items: Sequence[object]) -> str:
+    return _folder(items) or _stems(items)
+
+
+_WAYS = (_place, _stems, _length)
 
 
 def _is_data(key: str) -> bool:

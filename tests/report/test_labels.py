@@ -31,6 +31,10 @@ def test_the_data_is_said_where_it_differs(tmp_path: Path) -> None:
         {"data.train": f'["{name}.csv", "of_another_hospital.csv"]', "model.name": name[-1]} for name in ("n", "m")
     ]
     assert labels_of(keys, tables, folders) == ["n, train=n+of_another_hospital", "m, train=m+of_another_hospital"]
+    other = [
+        {"data.train": text} for text in ('["heart/of_one_place.csv", "heart/other.csv"]', '["nord.csv", "sued.csv"]')
+    ]
+    assert labels_of(["data.train"], other, folders) == ["train=heart/", "train=nord+sued"]
     parts = [{"data.partition.alpha": "1", "model.name": "a"}, {"data.partition.alpha": "2", "model.name": "b"}]
     assert labels_of(["data.partition.alpha", "model.name"], parts, folders) == ["a", "b"], "the rows are the same"
 
