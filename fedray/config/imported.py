@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from fedray.config.annotated import check_annotated, undecorated
 from fedray.config.binding import bind, nearest, unknown_key
 from fedray.config.hooks import check_hooks
-from fedray.core.errors import ConfigError, an, listed, quoted
+from fedray.core.errors import ConfigError, an, listed, quoted, short
 
 _KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -203,7 +203,7 @@ class Imported:
                 takes = listed(known)
                 hint, missing = nearest(name, known), undecorated(function)
                 words = f"{self.name} has no such parameter"
-                raise unknown_key(f"{self.key}.{name}", words, hint, f"; allowed: {takes}{missing}")
+                raise unknown_key(f"{self.key}.{short(name)}", words, hint, f"; allowed: {takes}{missing}")
         for name, parameter in parameters.items():
             has = parameter.kind in _KEYWORD and (name in options or name in wanted)
             needed = parameter.default is inspect.Parameter.empty and parameter.kind not in _VARIADIC

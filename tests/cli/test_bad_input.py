@@ -198,6 +198,9 @@ def test_no_row_of_a_table_that_stands_in_the_place_of_a_config_is_told(cli: Cli
         f"local.batch_size={'v' * 500}",
         f"cluster.workers=[{'v, ' * 500}v]",
         f"{'v' * 500}",
+        f"data={{name: parquet, path: none, target: y, pictures: {{x: {{{'k' * 500}: 1}}}}}}",
+        f"data={{name: parquet, path: none, target: y, ragged: {{x: [{'v, ' * 500}v]}}}}",
+        f"local.loss={{name: 'torch.nn:MSELoss', {'k' * 500}: 1}}",
     ],
 )
 def test_little_is_quoted_of_what_a_config_says_wrongly(cli: Cli, small: Path, override: str) -> None:

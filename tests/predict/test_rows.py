@@ -12,8 +12,10 @@ import pytest
 
 from fedray.core.errors import ConfigError
 from fedray.data import FederatedData
+from fedray.data.encoding.encoding import Encoding
+from fedray.data.encoding.options import Options
 from fedray.data.spec import DataSpec
-from fedray.predict.rows import read_rows, taken_by
+from fedray.predict.rows import encoded_rows, read_rows, taken_by
 from fedray.run.meaning import Meaning
 from tests.data.files.test_pictures import encoded
 
@@ -74,3 +76,18 @@ def test_of_an_earlier_checkpoint_the_config_says_what_columns_are() -> None:
     meaning = Meaning(ONE, (), {"name": "classification"}, {"columns": ["x"]})
     assert taken_by(meaning, Rest()) == {"columns": ["x"]}  # type: ignore[arg-type]
     assert taken_by(Meaning(ONE, (), None), Rest()) == {"name": "parquet", "path": "rows"}  # type: ignore[arg-type]
+
+
+def test_impossible_numbers_of_columns_beside_arrays_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = {"signal": [[1.0, 2.0]] * 3, "age": [50, 5000, 62]}
+    pyarrow.parquet.write_table(pa.table(rows), tmp_path / "new.parquet")
+    encoding = Encoding(Options("ill"), {"age": (60.0, 10.0, 60.0)}, {}, ["age"], None, beside=True)
+    inputs = {"signal": np.ones((2, 2), np.float32), "age": np.ones((2, 1), np.float32)}
+    spec = FederatedData.from_arrays(inputs, [0, 1], [0, 1]).spec
+    taken = {"columns": ["signal", "age"], "encode": ["age"]}
+    read_rows(tmp_path / "new.parquet", spec, taken, encoding)
+    encoded_rows(rows, spec, taken, encoding)
+    in_file, in_memory = caplog.messages
+    assert "new.parquet: 1 number further than 10 standard deviations" in in_file
+    assert "row 2, column 'age': 5000 (mean 60)" in in_file
+    assert "row 2, column 'age': 5000 (mean 60)" in in_memory

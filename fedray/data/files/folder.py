@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fedray.config.binding import nearest
-from fedray.core.errors import ConfigError, listed
+from fedray.core.errors import ConfigError, listed, quoted, short
 from fedray.core.stages import along
 from fedray.data.columns.arrays import Columns, by_client
 from fedray.data.columns.holdout import NOTHING, Holdout
@@ -71,11 +71,13 @@ def ragged_options(name: str, said: Any) -> Mapping[str, Any]:
         ConfigError: an unknown key, or no section.
     """
     if not isinstance(said, Mapping):
-        raise ConfigError(f"data.ragged.{name}: a section such as {{length: 128, mask: mask}} is needed, got {said!r}")
+        raise ConfigError(
+            f"data.ragged.{name}: a section such as {{length: 128, mask: mask}} is needed, got {quoted(said)}"
+        )
     for key in said:
         if key not in RAGGED:
             raise ConfigError(
-                f"data.ragged.{name}.{key}: unknown key{nearest(str(key), RAGGED)}; known: {listed(RAGGED)}"
+                f"data.ragged.{name}.{short(key)}: unknown key{nearest(str(key), RAGGED)}; known: {listed(RAGGED)}"
             )
     return said
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.config.binding import nearest
-from fedray.core.errors import ConfigError, listed
+from fedray.core.errors import ConfigError, listed, quoted, short
 
 BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 """The first bytes of PNG, JPEG, GIF, BMP, TIFF (two) and WebP."""
@@ -47,10 +47,10 @@ class PictureOptions:
         """
         where = f"data.pictures.{column}"
         if not isinstance(said, Mapping):
-            raise ConfigError(f"{where}: a section such as {{mode: RGB, size: [64, 64]}} is needed, got {said!r}")
+            raise ConfigError(f"{where}: a section such as {{mode: RGB, size: [64, 64]}} is needed, got {quoted(said)}")
         for key in said:
             if key not in KEYS:
-                raise ConfigError(f"{where}.{key}: unknown key{nearest(str(key), KEYS)}; known: {listed(KEYS)}")
+                raise ConfigError(f"{where}.{short(key)}: unknown key{nearest(str(key), KEYS)}; known: {listed(KEYS)}")
         mode, size = said.get("mode"), said.get("size")
         if mode is not None and mode not in PIXELS:
             raise ConfigError(f"{where}.mode={mode}: allowed: L (grey) and RGB")
