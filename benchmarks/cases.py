@@ -6,13 +6,13 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.algorithms import GROUPS
-from benchmarks.figures import Figure, Goal, Spread, interval, shown
+from benchmarks.figures import Figure, Goal, Spread, shown
 from benchmarks.processes import PeakPss, PeakRss, execute, measurement, module, title
 
 GB = 1e9
@@ -90,8 +90,6 @@ class Speed:
                 f"The other side is {self.against} through fedray; the bare loop of {self.workload} took "
                 f"{shown(slow.median)} s a round, fedray {fast.median / slow.median:.2f} of it."
             )
-        if self.pairs > 1:
-            note += _of_pairs(*([run["median"] for run in side] for side in (ours, theirs))) + "."
         return [replace(self.figure, fedray=self._values(ours), bare=self._values(theirs), note=note)], runs
 
     @property
@@ -297,8 +295,8 @@ class Beside:
         for figure in self.figures:
             seconds = said[figure.name.removesuffix(f" by {other}")]
             note = (
-                f"The other side is {other}, in turn in the same process. {_of_pairs(seconds, said[other])}, of all "
-                f"seconds {sum(seconds) / sum(said[other]):.2f}."
+                f"The other side is {other}, in turn in the same process. By all seconds "
+                f"{sum(seconds) / sum(said[other]):.2f}."
             )
             each = [[[one] for one in side] for side in (seconds, said[other])]
             measured.append(replace(figure, fedray=each[0], bare=each[1], note=note))
@@ -306,12 +304,6 @@ class Beside:
 
 
 Case = Speed | Memory | Startup | Beside | Scale
-
-
-def _of_pairs(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    pairs = [one / other for one, other in zip(ours, theirs, strict=True)]
-    low, high = interval(pairs)
-    return f"Median of the pairs {statistics.median(pairs):.2f} ({low:.2f} to {high:.2f} with 95 %)"
 
 
 def _named(name: str, against: str) -> str:

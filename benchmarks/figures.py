@@ -29,10 +29,14 @@ class Spread:
         return cls(statistics.median(values), min(values), max(values))
 
 
+PAIRED = 6
+"""The fewest pairs of runs whose median has an interval that holds with 95 %."""
+
+
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """Return the bounds of the median that hold with at least 95 %, whatever the values' distribution.
 
-    They are two of the values, by the sign test; fewer than six values give their range, which holds with less.
+    They are two of the values, by the sign test; fewer than ``PAIRED`` values give their range, which holds with less.
 
     >>> interval(range(30))
     (9, 20)
@@ -96,16 +100,31 @@ class Figure:
         return Spread.of(values) if values else None
 
     @property
-    def ratio(self) -> Spread | None:
-        """Fedray to bare: the ratio of the medians; least and largest of the runs made next to each other."""
-        fedray, bare = self.spread("fedray"), self.spread("bare")
-        if fedray is None or bare is None:
-            return None
-        pairs = [
+    def pairs(self) -> list[float]:
+        """Fedray to bare of each pair of runs made next to each other, by the medians of both; empty without any."""
+        if not self.bare:
+            return []
+        return [
             statistics.median(ours) / statistics.median(theirs)
             for ours, theirs in zip(self.fedray, self.bare, strict=True)
         ]
-        return Spread(fedray.median / bare.median, min(pairs), max(pairs))
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The 95 % interval of the median of the pairs; None where they are too few to have one."""
+        return interval(self.pairs) if len(self.pairs) >= PAIRED else None
+
+    @property
+    def ratio(self) -> Spread | None:
+        """Fedray to bare: the median of the pairs, or, where they have no interval, the ratio of the medians.
+
+        Least and largest are those of the pairs.
+        """
+        fedray, bare, pairs = self.spread("fedray"), self.spread("bare"), self.pairs
+        if fedray is None or bare is None:
+            return None
+        whole = fedray.median / bare.median if self.bounds is None else statistics.median(pairs)
+        return Spread(whole, min(pairs), max(pairs))
 
     @property
     def verdict(self) -> Literal["ok", "missed", "failed"]:
@@ -125,6 +144,7 @@ class Figure:
             "target": str(self.goal),
             "verdict": self.verdict,
             **{name: asdict(spread) if spread else None for name, spread in spreads.items()},
+            "interval": self.bounds,
             "runs": {"fedray": self.fedray, "bare": self.bare},
             "note": self.note,
             "error": self.error,
@@ -146,11 +166,12 @@ def shown(value: float) -> str:
 def columns(figure: Figure) -> list[str]:
     """A figure's cells: what, bare, fedray, ratio, target, verdict."""
     sides = [spread and shown(spread.median) for spread in (figure.spread("bare"), figure.spread("fedray"))]
-    ratio = figure.ratio
+    ratio, bounds = figure.ratio, figure.bounds
+    between = f" ({bounds[0]:.2f} to {bounds[1]:.2f})" if bounds else ""
     return [
         f"{figure.name} ({figure.unit})",
         *(side or "-" for side in sides),
-        f"{ratio.median:.2f}" if ratio else "-",
+        f"{ratio.median:.2f}{between}" if ratio else "-",
         str(figure.goal),
         figure.verdict,
     ]
