@@ -85,6 +85,7 @@ ACROSS = {
     "cli/test_changed_data": "a run whose files have changed, through resume and evaluate",
     "cli/test_configs": "of the folder configs",
     "cli/test_failures": "clients, disks and signals that end a run, and how it goes on",
+    "cli/test_large_checkpoints": "checkpoints in several files through resume, verify, status and export",
     "cli/test_text": "text through run, resume, data and predict",
     "cli/test_silos": "silos through run, resume, evaluate and plan",
     "cluster/test_private_rounds": "privacy and secure sums, on Ray",

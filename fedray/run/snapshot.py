@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -121,12 +121,11 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
     state.vector.copy_(model)
     if state.statistics is not None and STATISTICS in saved.tensors:
         state.statistics.copy_(saved.tensors[STATISTICS])
-    state.server.load_state_dict(_with_prefix(saved.tensors, _SERVER))
-    device = state.vector.device
-    state.kept = {name: t.to(device) for name, t in _with_prefix(saved.tensors, _AGGREGATOR).items()}
-    state.transforms = {name: t.to(device) for name, t in _with_prefix(saved.tensors, _TRANSFORMS).items()}
+    state.server.load_state_dict(_WithPrefix(saved.tensors, _SERVER))
+    state.kept = _copies(_WithPrefix(saved.tensors, _AGGREGATOR), state.vector.device)
+    state.transforms = _copies(_WithPrefix(saved.tensors, _TRANSFORMS), state.vector.device)
     if state.store.fields:
-        rows = _with_prefix(saved.tensors, _CLIENTS)
+        rows = _copies(_WithPrefix(saved.tensors, _CLIENTS), torch.device("cpu"))
         state.store.restore(rows, saved.state["segments"], saved.state.get("seals"))
     state.round = saved.round
     if plan.remembers and 0 < saved.round < plan.rounds and not saved.memory:
@@ -138,15 +137,20 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
     memory = {name: tensor.numpy() for name, tensor in saved.memory.items()}
     state.noise = NoiseKeys(plan.task.seed, saved.key, saved.round + 1, memory)
     state.totals = Totals.from_json(saved.state.get("totals", {}))
-    state.sent.restore(_with_prefix(saved.tensors, _SENT), saved.state.get("sent"), saved.round)
+    state.sent.restore(_WithPrefix(saved.tensors, _SENT), saved.state.get("sent"), saved.round)
     state.halvings = saved.state.get("halvings", 0)
     state.view_halvings = saved.state.get("view_halvings", 0)
     watches = saved.state.get("watches", {})
     state.watches = {key: Watch.from_json(watches.get(key), monitor) for key, monitor in plan.monitors.items()}
     pending = saved.state["pending"]
     state.pending = RoundRecord.from_json(pending) if pending else None
-    if trained := _with_prefix(saved.tensors, _TRAINED):
-        state.trained = from_columns(trained)
+    if trained := _WithPrefix(saved.tensors, _TRAINED):
+        state.trained = from_columns(_copies(trained, torch.device("cpu")))
+
+
+def _copies(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Return tensors in memory of their own: while a file is mapped, NFS does not delete it, nor its folder."""
+    return {name: tensor.to(device, copy=True) for name, tensor in tensors.items()}
 
 
 def model_of(saved: Checkpoint) -> Tensor:
@@ -156,7 +160,7 @@ def model_of(saved: Checkpoint) -> Tensor:
 
 def hash_of(saved: Checkpoint) -> str:
     """Return the hash that the record of a checkpoint's round has."""
-    beside = {} if saved.state.get("global_model", True) else _with_prefix(saved.tensors, _SERVER)
+    beside = {} if saved.state.get("global_model", True) else _WithPrefix(saved.tensors, _SERVER)
     return model_sha256(saved.tensors["model"], beside)
 
 
@@ -194,5 +198,20 @@ def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {prefix + name: tensor for name, tensor in tensors.items()}
 
 
-def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+class _WithPrefix(Mapping[str, Tensor]):
+    """The tensors whose names begin so, without that; each is read when it is asked for, as there may be large ones."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
+        self._tensors, self._prefix = tensors, prefix
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[self._prefix + name]
+
+    def __contains__(self, name: object) -> bool:
+        return f"{self._prefix}{name}" in self._tensors
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.removeprefix(self._prefix) for name in self._tensors if name.startswith(self._prefix))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

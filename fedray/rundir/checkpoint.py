@@ -1,7 +1,8 @@
 """Checkpoints: complete or absent, checked before use, without pickle.
 
-A checkpoint is a folder ``round-00000012`` with ``tensors.safetensors``, ``state.json`` and ``manifest.json``
-(SHA-256 of the others), and while the run goes on ``noise.key``, where the noise of the next round is secret, with
+A checkpoint is a folder ``round-00000012`` with ``tensors.safetensors``, or where they are large several such files
+(:mod:`fedray.rundir.tensor_files`), ``state.json`` and ``manifest.json`` (SHA-256 of the others), and while the run
+goes on ``noise.key``, where the noise of the next round is secret, with
 ``noise.safetensors``, of which noise that is correlated between rounds is made.  It is written under a temporary name,
 forced to disk, and renamed.  Checkpoints share the segments of the clients' state; ``state.json`` has their seals.
 """
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from fedray.core import inject
 from fedray.core.errors import ConfigError
 from fedray.rundir import durable
+from fedray.rundir.tensor_files import ALONE, Mapped, Shared, check, files_of, sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +39,7 @@ NOISE_KEY = "noise.key"
 NOISE_MEMORY = "noise.safetensors"
 """The file of a checkpoint with the vectors of earlier rounds that later noise is made of, as secret as the key."""
 
+_FILES = "tensors"
 _PREFIX = "round-"
 _log = logging.getLogger(__name__)
 
@@ -51,14 +54,15 @@ class Checkpoint:
 
     Args:
         round: last finished round.
-        tensors: ``model`` [P], ``rule.*`` and ``clients.*``.
+        tensors: ``model`` [P], ``rule.*`` and ``clients.*``; those of a large one that was read are
+            read when they are asked for, see :class:`fedray.rundir.tensor_files.Mapped`.
         state: JSON-serialisable rest.
         key: the key of the next round's noise, where it is secret; a file of its own.
         memory: the vectors of earlier rounds that later noise is made of; a file of their own.
     """
 
     round: int
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
     state: dict[str, Any]
     key: bytes | None = field(default=None, repr=False)
     memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
@@ -96,18 +100,21 @@ def write(checkpoints: Path, checkpoint: Checkpoint, keep: int, history: int = 0
     try:
         durable.sweep(checkpoints)
         temporary.mkdir(parents=True)
+        shared = Shared.out(checkpoint.tensors)
         state = {"format": FORMAT, "round": checkpoint.round, **checkpoint.state}
-        durable.write(temporary / "tensors.safetensors", checkpoint.tensors)
+        state |= {_FILES: shared.index} if shared.index else {}
+        hashes = shared.write(temporary, checkpoint.round)
         content = json.dumps(state, indent=1, sort_keys=True).encode()
         durable.write(temporary / "state.json", _in_halves(content, checkpoint.round))
         if checkpoint.key is not None:
             durable.write(temporary / NOISE_KEY, checkpoint.key.hex().encode(), secret=True)
         if checkpoint.memory:
             durable.write(temporary / NOISE_MEMORY, checkpoint.memory, secret=True)
-        manifest = json.dumps({path.name: _sha256(path) for path in temporary.iterdir()}, indent=1).encode()
+        hashes |= {path.name: sha256_of(path) for path in temporary.iterdir() if path.name not in hashes}
+        manifest = json.dumps(hashes, indent=1).encode()
         durable.write(temporary / "manifest.json", manifest)
         durable.sync(temporary)
-        _verify(temporary, checkpoint.tensors, {"state.json": content, "manifest.json": manifest})
+        _verify(temporary, {"state.json": content, "manifest.json": manifest})
         inject.point("checkpoint.before_rename", checkpoint.round)
         if target.exists():
             target.rename(stale)
@@ -151,35 +158,14 @@ def _in_halves(data: bytes, round: int) -> Iterator[bytes]:
     yield data[half:]
 
 
-def _verify(folder: Path, tensors: dict[str, Tensor], rest: Mapping[str, bytes]) -> None:
+def _verify(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Compare a folder's files with what they should hold.
 
     Raises:
         OSError: they are something else.
     """
-    from safetensors import SafetensorError, safe_open
-
-    same = all((folder / name).read_bytes() == data for name, data in rest.items())
-    try:
-        with safe_open(folder / "tensors.safetensors", "pt") as file:  # mapped, not copied
-            found = file.keys()
-            same &= {*found} == {*tensors} and all(_equal(file.get_tensor(name), tensors[name]) for name in found)
-    except SafetensorError:
-        same = False
-    if not same:
+    if not all((folder / name).read_bytes() == data for name, data in contents.items()):
         raise OSError("what is read back is not what was written")
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    """Return True if tensors are equal in type, shape and values; NaN, which a rule's state may have, is NaN."""
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
-        return False
-    return one.equal(other) or bool(((one == other) | (one.isnan() & other.isnan())).all())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read(checkpoints: Path, round: int, clients: Path | None = None) -> Checkpoint:
@@ -195,7 +181,7 @@ def read(checkpoints: Path, round: int, clients: Path | None = None) -> Checkpoi
     """
     folder = folder_of(checkpoints, round)
     secret = [name for name in (NOISE_KEY, NOISE_MEMORY) if (folder / name).exists()]
-    contents = _contents(folder, ("tensors.safetensors", "state.json", *secret))
+    manifest, contents = _contents(folder, ("state.json", *secret))
     state = json.loads(contents["state.json"])
     if state.get("format") not in READ:
         read = " and ".join(map(str, READ))
@@ -207,15 +193,21 @@ def read(checkpoints: Path, round: int, clients: Path | None = None) -> Checkpoi
 
     from fedray.rundir.client_state import damage
 
+    tensors: Mapping[str, Tensor]
+    if index := state.pop(_FILES, None):
+        check(folder, files_of(index), manifest)
+        tensors = Mapped(folder, index)
+    else:
+        tensors = load(_contents(folder, [ALONE])[1][ALONE])
     if clients is not None and (found := damage(clients, state.get("seals", {}))):
         raise ValueError(f"{folder.name}: {found}")
     key = bytes.fromhex(contents[NOISE_KEY].decode()) if NOISE_KEY in secret else None
     memory = load(contents[NOISE_MEMORY]) if NOISE_MEMORY in secret else {}
-    return Checkpoint(round, load(contents["tensors.safetensors"]), state, key, memory)
+    return Checkpoint(round, tensors, state, key, memory)
 
 
-def _contents(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
-    """Read files of a checkpoint; ValueError unless they are what was written."""
+def _contents(folder: Path, names: Iterable[str]) -> tuple[Mapping[str, str], dict[str, bytes]]:
+    """Read the manifest and files of a checkpoint; ValueError unless they are what was written."""
     try:
         manifest: Mapping[str, str] = json.loads((folder / "manifest.json").read_bytes())
         contents = {name: (folder / name).read_bytes() for name in names}
@@ -224,14 +216,15 @@ def _contents(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
     for name, data in contents.items():
         if hashlib.sha256(data).hexdigest() != manifest.get(name):
             raise ValueError(f"{folder.name}/{name} does not match its checksum")
-    return contents
+    return manifest, contents
 
 
 def newest_state(checkpoints: Path) -> dict[str, Any]:
     """Return what the newest checkpoint holds beside tensors, which are not read; empty if there is none."""
     for round in rounds_in(checkpoints):
         with contextlib.suppress(ValueError):
-            content: dict[str, Any] = json.loads(_contents(folder_of(checkpoints, round), ["state.json"])["state.json"])
+            _, contents = _contents(folder_of(checkpoints, round), ["state.json"])
+            content: dict[str, Any] = json.loads(contents["state.json"])
             return content
     return {}
 

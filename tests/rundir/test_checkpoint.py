@@ -14,10 +14,23 @@ import pytest
 import torch
 
 from fedray.core.errors import ConfigError
-from fedray.rundir import checkpoint
+from fedray.rundir import checkpoint, tensor_files
 from fedray.rundir.checkpoint import Checkpoint, CheckpointError
 
 CALLS = ["fsync", "rename", "mkdir", "open"]
+FILES = ["tensors-00001-of-00002.safetensors", "tensors-00002-of-00002.safetensors", "state.json", "manifest.json"]
+
+
+@pytest.fixture
+def several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model of five numbers is in two files, the second of which has another tensor."""
+    monkeypatch.setattr(tensor_files, "LARGEST", 12)
+
+
+def in_files(round: int, request: pytest.FixtureRequest) -> None:
+    """Tensors of the new round 3 are in several files, those of a round that is written again are in one."""
+    if round == 3:
+        request.getfixturevalue("several")
 
 
 def of_round(round: int, value: float | None = None) -> Checkpoint:
@@ -102,9 +115,9 @@ def test_the_newest_are_kept_by_round_not_by_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("torn", [True, False], ids=["torn", "flipped"])
-@pytest.mark.parametrize("name", ["tensors.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize("name", FILES)
 def test_the_only_one_stays_until_the_next_is_read_back_whole(
-    name: str, torn: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, torn: bool, tmp_path: Path, several: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = os.fsync
 
@@ -119,7 +132,7 @@ def test_the_only_one_stays_until_the_next_is_read_back_whole(
     monkeypatch.setattr(os, "fsync", lying)
     with pytest.raises(CheckpointError, match="round 2 could not be written: what is read back is not what was"):
         checkpoint.write(tmp_path, of_round(2), keep=1)
-    monkeypatch.undo()
+    monkeypatch.setattr(os, "fsync", real)
     assert [path.name for path in tmp_path.iterdir()] == ["round-00000001"]
     assert same(checkpoint.newest(tmp_path), of_round(1))
     checkpoint.write(tmp_path, of_round(2), keep=1)
@@ -132,7 +145,10 @@ def test_none_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("round", [2, 3], ids=["again", "new"])
-def test_a_full_disk_leaves_every_earlier_checkpoint_whole(round: int, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_every_earlier_checkpoint_whole(
+    round: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    in_files(round, request)
     full = OSError(errno.ENOSPC, "No space left on device")
     tried = 0
     for place in faults(tmp_path, lambda place: checkpoint.write(place, of_round(round, 7.0), keep=3), full):
@@ -155,7 +171,10 @@ def test_the_error_says_which_round_and_why(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("round", [2, 3], ids=["again", "new"])
-def test_a_process_that_is_killed_leaves_the_old_or_the_new(round: int, tmp_path: Path) -> None:
+def test_a_process_that_is_killed_leaves_the_old_or_the_new(
+    round: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    in_files(round, request)
     for place in faults(tmp_path, lambda place: checkpoint.write(place, of_round(round, 7.0), keep=3), Killed()):
         found = checkpoint.newest(place)
         assert (
@@ -188,21 +207,31 @@ def test_every_flipped_byte_is_noticed(tmp_path: Path, caplog: pytest.LogCapture
     assert same(checkpoint.newest(tmp_path), of_round(2))
 
 
-@pytest.mark.parametrize("name", ["tensors.safetensors", "state.json", "manifest.json"])
-@pytest.mark.parametrize("kept", [None, 0, 0.5])
-def test_a_torn_or_missing_file_is_noticed(
-    name: str, kept: float | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("name", ["tensors.safetensors", *FILES])
+@pytest.mark.parametrize("kept", [None, 0, 0.5, 1])
+def test_a_torn_missing_or_damaged_file_is_noticed_and_named(
+    name: str,
+    kept: float | None,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    if name != "tensors.safetensors":
+        request.getfixturevalue("several")
     for round in (1, 2):
         checkpoint.write(tmp_path, of_round(round), keep=2)
     path = checkpoint.folder_of(tmp_path, 2) / name
     if kept is None:
         path.unlink()
     else:
-        path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+        data = path.read_bytes()
+        path.write_bytes(data[: int(kept * len(data))] if kept < 1 else data[:-1] + bytes([data[-1] ^ 1]))
     with caplog.at_level(logging.WARNING):
         assert same(checkpoint.newest(tmp_path), of_round(1))
-    assert "round-00000002" in caplog.text
+    (line,) = caplog.messages
+    assert "trying the one before: round-00000002" in line
+    # A manifest that is no JSON any more, or lacks names, says so in other words.
+    assert name in line or (name == "manifest.json" and kept is not None)
 
 
 def test_if_none_is_whole_that_is_said(tmp_path: Path) -> None:
