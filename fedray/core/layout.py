@@ -56,7 +56,8 @@ class Layout:
         entries: in the order of the vector.
         tied: further names of the module's ``state_dict``, each with the name of the tensor that it shares.
         wrapper: the start of all names where the module is wrapped by ``torch.compile`` or ``nn.DataParallel``.
-        frozen: names of the saved tensors that have no place in the vector.
+        frozen: names of the saved tensors that have no place in the vector: frozen ones, and those that a module saves
+            beside its parameters and buffers, such as the scales of quantized weights.
     """
 
     entries: tuple[Entry, ...]
@@ -102,6 +103,7 @@ class Layout:
             raise ConfigError("model: it has no parameter that needs a gradient, so there is nothing to train")
         placed.sort(key=lambda entry: _GROUPS.index((entry.kind, entry.region)))
         state = module.state_dict(keep_vars=True)
+        frozen += _beside(state, found)
         first = {id(state[name]): name for name in (*(e.name for e in placed), *frozen) if name in state}
         again = ((name, first[id(tensor)]) for name, tensor in state.items() if id(tensor) in first)
         tied = tuple((name, other) for name, other in again if name != other)
@@ -351,6 +353,12 @@ def _in_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
         start = placed[-1].stop if placed else 0
         placed.append(replace(entry, start=start, stop=start + math.prod(entry.shape)))
     return tuple(placed)
+
+
+def _beside(state: Mapping[str, Any], found: Iterable[tuple[Entry, Tensor]]) -> list[str]:
+    """Return the names of saved tensors that are neither parameters nor buffers."""
+    known = {id(tensor) for _, tensor in found}
+    return [name for name, value in state.items() if isinstance(value, Tensor) and id(value) not in known]
 
 
 def _beyond(tensor: Tensor) -> int | None:

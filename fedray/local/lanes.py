@@ -123,6 +123,8 @@ def _leaves(module: nn.Module, layout: Layout) -> list[_Leaf] | str:
     parts = dict(module.named_modules())
     if compiled := [name for name, part in parts.items() if type(part).__name__ == "OptimizedModule"]:
         return f"{compiled[0] or 'the model'} is compiled"
+    if mixed := [name for name, part in parts.items() if type(part).__name__ == "Linear8bitLt"]:
+        return f"{mixed[0]}: which inputs are outliers is decided for all rows of a batch (int8)"
     trained = dict(zip(map(id, _parameters(module, layout)), layout.parameters, strict=True))
     found = []
     for name, part in parts.items():

@@ -158,7 +158,15 @@ class _CountProducts(TorchDispatchMode):
                     self.trained += out.numel() * each
                 else:
                     self.frozen += out.numel() * each
+        elif func.namespace != "aten" and (packed := next(filter(self._is_frozen, args), None)) is not None:
+            # A kernel of another library multiplies inputs, which come first, with weights of a shape of their own.
+            each = args[0].shape[-1]
+            self.weights[packed.data_ptr()] = each * out.shape[-1]
+            self.frozen += out.numel() * each
         return out
+
+    def _is_frozen(self, operand: Any) -> bool:
+        return isinstance(operand, Tensor) and self._trains.get(operand.data_ptr()) is False
 
 
 _CONVOLUTION = torch.ops.aten.convolution.default

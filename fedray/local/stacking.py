@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -157,12 +159,25 @@ def _obstacle(task: LocalTask, chosen: int | None, count: int, device: Literal["
             return slower
         if coupled(task, module):
             return COUPLED
-        return obstacle(replace(task, stacking=_ALONE), _optimizer(task, module)[2], _usual_batch(task))
+        with _whole_batches():
+            return obstacle(replace(task, stacking=_ALONE), _optimizer(task, module)[2], _usual_batch(task))
     except ConfigError:
         raise
     except Exception as error:
         text = " ".join(str(error).split())
         return f"{_NO_VMAP} ({type(error).__name__}: {text[:120]})"
+
+
+@contextmanager
+def _whole_batches() -> Iterator[None]:
+    """Let vmap refuse an operation that it could only do for one client after the other, as those of some libraries."""
+    functorch: Any = torch._C._functorch
+    before = functorch._is_vmap_fallback_enabled()
+    functorch._set_vmap_fallback_enabled(False)
+    try:
+        yield
+    finally:
+        functorch._set_vmap_fallback_enabled(before)
 
 
 def _in_lanes(

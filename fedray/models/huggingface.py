@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -19,9 +19,11 @@ from fedray.config.registry import nearest
 from fedray.core.errors import ConfigError, listed, one_line
 from fedray.data.spec import DataSpec
 from fedray.models.fit import check_dropout, misfit
+from fedray.models.hosted import Hosted
 from fedray.models.pretrained import of_shapes, of_weights
+from fedray.models.quantized import Quantization, count_as, keep_still, kept_whole, loading, quiet
 from fedray.models.registry import models
-from fedray.models.shapes import builds_shapes
+from fedray.models.shapes import builds_shapes, shapes_alone
 from fedray.models.shared import read_from, share_frozen
 
 Head = Literal["auto", "causal_lm", "sequence_classification", "token_classification", "image_classification"]
@@ -95,6 +97,9 @@ class HuggingFace:
     Args:
         path: the folder.
         dtype: type of the base: ``float32``, ``bfloat16`` or ``float16``.
+        quantization: the linear layers of the base, output layer and new heads aside, in 8 bits (``int8``: LLM.int8(),
+            arXiv:2208.07339) or in 4 (``nf4``, ``fp4``: QLoRA, arXiv:2305.14314, with double quantization), which
+            bitsandbytes multiplies in ``dtype``, and of 8 bits in float16 (``pip install fedray[quantization]``).
         lora: the adapters; None: all parameters are trained.
         head: the end of the model; ``auto``: as ``config.json`` names its architecture, and for texts that have a
             target of their own ``sequence_classification`` in the place of ``causal_lm``, or of none.  A head for
@@ -107,6 +112,7 @@ class HuggingFace:
     lora: Lora | None = None
     head: Head = "auto"
     gradient_checkpointing: bool = False
+    quantization: Quantization | None = None
 
     name: ClassVar[str] = "huggingface"
 
@@ -115,6 +121,11 @@ class HuggingFace:
             raise ValueError(
                 f"dtype={self.dtype}: without lora all parameters are trained, in float32; add lora: {{targets: [...]}}"
                 ", or leave dtype out and take local.precision: bf16"
+            )
+        if self.lora is None and self.quantization is not None:
+            raise ValueError(
+                f"quantization={self.quantization}: weights of so few bits cannot be trained; add lora: "
+                "{targets: [...]}, or leave quantization out"
             )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -134,8 +145,7 @@ class HuggingFace:
         options: dict[str, Any] = {} if head == "causal_lm" else {"num_labels": spec.outputs}
         with _quiet(transformers):
             try:
-                read = of_shapes if builds_shapes() else of_weights
-                model, new = read(getattr(transformers, _CLASSES[head]), folder, getattr(torch, self.dtype), options)
+                model, new = self._read(getattr(transformers, _CLASSES[head]), options)
             except (OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
                 raise ConfigError(f"model.path: {folder} cannot be read as a {head} model: {one_line(error)}") from None
             if new and head == "causal_lm":
@@ -150,6 +160,21 @@ class HuggingFace:
             if self.gradient_checkpointing:
                 model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         return read_from(share_frozen(Hosted(model, pad, cache)), folder)
+
+    def _read(self, maker: Any, options: dict[str, Any]) -> tuple[Any, list[str]]:
+        """Return the base, and the names of the weights that the folder lacks; arguments as for ``of_weights``."""
+        folder, dtype = Path(self.path), getattr(torch, self.dtype)
+        if self.quantization is None:
+            return (of_shapes if builds_shapes() else of_weights)(maker, folder, dtype, options)
+        with shapes_alone():
+            shapes, new = of_shapes(maker, folder, dtype, options)
+        whole = kept_whole(shapes, new)
+        if builds_shapes():
+            count_as(shapes, self.quantization, whole)
+            return shapes, new
+        model, new = of_weights(maker, folder, dtype, options | loading(self.quantization, dtype, whole))
+        keep_still(model)
+        return model, new
 
     def _head(self, spec: DataSpec) -> str:
         """Return what the model is to end in.
@@ -181,79 +206,13 @@ class HuggingFace:
         )
 
 
-class Hosted(nn.Module):
-    """A model of transformers as a module from inputs to float32 logits.
-
-    Args:
-        model: the model, with adapters or without.
-        pad: the token that it takes for padding; None: it takes none.
-        cache: the name by which a language model takes and gives keys and values; None: it keeps none.
-    """
-
-    def __init__(self, model: Any, pad: int | None = None, cache: str | None = None) -> None:
-        super().__init__()
-        self.model, self.pad, self.cache = model, pad, cache
-
-    @property
-    def speaks(self) -> bool:
-        """True for a language model that keeps keys and values: see :meth:`go_on`."""
-        return self.cache is not None
-
-    def forward(self, *inputs: Tensor, **columns: Tensor) -> Tensor:
-        """Return logits ``[B, K]``, or ``[B, T, K]``, of inputs by place, or of columns by their names."""
-        with _without_a_look():
-            logits: Tensor = self.model(*inputs, **self._padded(columns)).logits
-        return logits.float()
-
-    def go_on(self, ids: Tensor, mask: Tensor, choose: Callable[[Tensor], Tensor | None]) -> None:
-        """Run a language model on prompts, then on one token after the other, with keys and values kept of all before.
-
-        Args:
-            ids: the prompts, int64 ``[n, T]``, with padding before them.
-            mask: 0 for that padding, and 1 for tokens, int64 ``[n, T]``.
-            choose: from the logits of what comes next, float32 ``[n, V]``, to the tokens that do, int64 ``[n]``; None:
-                there are no more.
-        """
-        assert self.cache is not None
-        places, kept = (mask.cumsum(dim=1) - 1).clamp(min=0), {self.cache: None}
-        while True:
-            found = self.model(input_ids=ids, attention_mask=mask, position_ids=places, use_cache=True, **kept)
-            chosen = choose(found.logits[:, -1].float())
-            if chosen is None:
-                return
-            ids, places = chosen.to(ids.device).unsqueeze(1), places[:, -1:] + 1
-            kept = {self.cache: found[self.cache]}
-            mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
-
-    def _padded(self, columns: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return columns in which padding is the model's own, by which one that looks back finds the end of a text."""
-        if self.pad is None or not {"input_ids", "attention_mask"} <= columns.keys():
-            return columns
-        ids = columns["input_ids"].masked_fill(columns["attention_mask"] == 0, self.pad)
-        return {**columns, "input_ids": ids}
-
-
-@contextmanager
-def _without_a_look() -> Iterator[None]:
-    """Let transformers build masks without a look at values that are not to be had: under vmap, or of shapes alone."""
-    if torch._C._functorch.peek_interpreter_stack() is None and not builds_shapes():
-        yield
-        return
-    masking_utils: Any = import_module("transformers.masking_utils")
-    native = masking_utils.is_tracing
-    masking_utils.is_tracing = lambda tensor=None: True
-    try:
-        yield
-    finally:
-        masking_utils.is_tracing = native
-
-
 def _packages(adapted: bool) -> tuple[Any, Any]:
     """Import what is needed, which takes seconds.
 
     Raises:
         ConfigError: it is not installed.
     """
+    quiet()
     try:
         return import_module("transformers"), import_module("peft") if adapted else None
     except ImportError as error:

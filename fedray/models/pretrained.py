@@ -18,7 +18,7 @@ def of_weights(maker: Any, folder: Path, dtype: torch.dtype, options: Mapping[st
         maker: a class of transformers, such as ``AutoModelForCausalLM``.
         folder: the folder.
         dtype: type of the weights.
-        options: further entries of the model's config.
+        options: further arguments of ``from_pretrained``, entries of the model's config among them.
     """
     model, told = maker.from_pretrained(
         folder, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True, **options

@@ -36,13 +36,16 @@ def share_frozen(module: nn.Module) -> nn.Module:
 def memo_of(module: nn.Module) -> dict[int, Any]:
     """Return what ``copy.deepcopy`` of a module is to take in the place of its shared parameters, by their ``id``.
 
-    They are parameters of their own on the same memory: who moves a copy to a device leaves the others where they are.
+    They are parameters of their own on the same memory, and of the same class, as those of quantized layers are: who
+    moves a copy to a device leaves the others where they are.  Attributes of a parameter on its memory stay there, too.
     """
-    return {
-        id(parameter): nn.Parameter(parameter.detach(), requires_grad=False)
-        for parameter in module.parameters()
-        if is_shared(parameter)
-    }
+    found: dict[int, Any] = {}
+    for parameter in filter(is_shared, module.parameters()):
+        found[id(parameter)] = Tensor._make_subclass(type(parameter), parameter.detach(), False)
+        for value in vars(parameter).values():
+            if isinstance(value, Tensor) and value.data_ptr() == parameter.data_ptr():
+                found[id(value)] = value
+    return found
 
 
 def is_shared(tensor: Tensor) -> bool:

@@ -10,8 +10,10 @@ from typing import Any
 
 from fedray.core.errors import ConfigError
 from fedray.experiment.evaluate import Which, checkpoint_of
-from fedray.models.huggingface import Hosted, HuggingFace
+from fedray.models.hosted import Hosted
+from fedray.models.huggingface import HuggingFace
 from fedray.models.lora import changes_base, merge_residuals
+from fedray.models.quantized import is_quantized
 from fedray.predict.kept import Rest, meaning_of, trained
 from fedray.rundir import durable
 from fedray.rundir.folder import RunFolder
@@ -61,6 +63,11 @@ def export_folder(
         raise ConfigError(
             "--to peft: the algorithm of this run has changed the base, which adapters alone do not tell; take --to "
             "huggingface, or safetensors"
+        )
+    if to == WHOLE and is_quantized(module):
+        raise ConfigError(
+            "--to huggingface: with the base of this run the adapters would be rounded to its few bits; take --to "
+            "peft, or safetensors"
         )
     if to == PEFT:
         return _written(out, lambda made: module.model.save_pretrained(made, save_embedding_layers=False))

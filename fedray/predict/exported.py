@@ -24,6 +24,7 @@ from fedray.predict.kept import Rest, built, encoding_of, example_of, meaning_of
 from fedray.predict.predictor import Outputs, Predictor, outputs_of
 from fedray.run.evaluation import rows_at_once
 from fedray.run.meaning import Meaning
+from fedray.run.models import load_tensors
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import ENCODING, INPUTS
 
@@ -200,7 +201,7 @@ def _of_tensors(
     try:
         tensors = load_file(path)
         add_residuals(module, tensors.keys())
-        module.load_state_dict(tensors)
+        load_tensors(module, tensors)
     except (RuntimeError, OSError, ValueError) as error:
         raise ConfigError(f"{path}: these are no tensors of this model: {one_line(error)}") from None
     module = module.to(place)

@@ -15,7 +15,7 @@ from fedray.data.spec import DataSpec
 Tokens = Sequence[int]
 
 GoOn = Callable[[Tensor, Tensor, Callable[[Tensor], Tensor | None]], None]
-"""A model that keeps keys and values of tokens, see :meth:`fedray.models.huggingface.Hosted.go_on`."""
+"""A model that keeps keys and values of tokens, see :meth:`fedray.models.hosted.Hosted.go_on`."""
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,39 @@ def load_frozen(saved: Mapping[str, Any], layout: Layout, module: nn.Module, run
         "model: what is frozen in it is not what it was when the run was started; it is evaluated with that of %s",
         run_dir / FROZEN,
     )
-    module.load_state_dict(found, strict=False)
+    load_tensors(module, found, strict=False)
+
+
+def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], strict: bool = True) -> None:
+    """Put saved tensors into a module, whose own are to be those that it saves beside parameters and buffers.
+
+    Nothing could put these into it, such as the scales of quantized weights.
+
+    Args:
+        module: the module.
+        tensors: by the names of its ``state_dict``.
+        strict: refuse tensors that the module lacks, or that are not given.
+
+    Raises:
+        ConfigError: of what it saves beside them something is different.
+        RuntimeError: names or shapes are not those of the module.
+    """
+    places = {
+        name
+        for name, _ in (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
+    }
+    beside = {name: tensor for name, tensor in module.state_dict().items() if name not in places}
+    other = [name for name, own in beside.items() if name in tensors and not _same(tensors[name], own)]
+    if other:
+        raise ConfigError(
+            f"model: {listed(other)} cannot be put into the model, whose own are different: build it of the base that "
+            "it had"
+        )
+    module.load_state_dict({name: tensor for name, tensor in tensors.items() if name not in beside}, strict=strict)
+
+
+def _same(one: Tensor, other: Any) -> bool:
+    return isinstance(other, Tensor) and torch.equal(one, other.to(one.device))
 
 
 def no_model(layout: Layout, program_says: bool = True) -> str:

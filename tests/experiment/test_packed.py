@@ -15,7 +15,8 @@ from fedray.core.errors import ConfigError
 from fedray.data.columns.inputs import InputColumns
 from fedray.data.spec import DataSpec
 from fedray.experiment.packed import check_packed
-from fedray.models.huggingface import Hosted, HuggingFace
+from fedray.models.hosted import Hosted
+from fedray.models.huggingface import HuggingFace
 from fedray.tasks import CausalLM, outputs_of
 from tests.models.hosted import saved
 

@@ -61,3 +61,21 @@ def test_who_puts_back_what_a_model_remembers_keeps_no_copy_of_a_shared_base() -
         task = local_task(problem, optimizer=optim.SGD(0.1))
         stepper = StackedStepper(task, task.model_fn(), CPU) if stacked else SequentialStepper.of(task, [CPU])
         assert not [kept for kept in stepper.hidden._kept if isinstance(kept, KeptTensor)]
+
+
+class Packed(nn.Parameter):
+    """A parameter of a kind of its own, as those of quantized layers are."""
+
+    bits: torch.Tensor
+    scale: torch.Tensor
+
+
+def test_a_shared_parameter_of_a_kind_of_its_own_stays_one_with_what_lies_on_its_memory() -> None:
+    weight = Packed(torch.ones(1, 2), requires_grad=False)
+    weight.bits, weight.scale = weight.data, torch.ones(1)
+    layer = nn.Linear(2, 1, bias=False)
+    layer.weight = weight
+    copied = Prototype(lambda: share_frozen(nn.Sequential(layer, nn.Linear(1, 1))))().get_parameter("0.weight")
+    assert isinstance(copied, Packed)
+    assert copied.data_ptr() == copied.bits.data_ptr() == weight.data_ptr()
+    assert copied.scale.data_ptr() != weight.scale.data_ptr()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from torch import nn
 
 import fedray
 from fedray.core.errors import ConfigError
-from fedray.run.models import fingerprint, frozen_in
+from fedray.core.layout import Layout
+from fedray.run.models import fingerprint, frozen_in, load_tensors
 from fedray.rundir import checkpoint
 
 
@@ -79,3 +81,29 @@ def test_frozen_tensors_that_are_gone_are_said(tmp_path: Path) -> None:
     assert saved is not None
     with pytest.raises(ConfigError, match="the frozen tensors of the model cannot be read"):
         frozen_in(tmp_path / "run", layout_of(saved))
+
+
+class Scaled(nn.Linear):
+    """A layer that saves a scale beside its parameters, as quantized layers do, and cannot be given one."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__(2, 1)
+        self.scale = torch.tensor(scale)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}scale"] = self.scale
+
+
+def test_what_a_module_saves_beside_its_parameters_is_frozen_and_has_to_be_the_same() -> None:
+    one, same, other = nn.Sequential(Scaled(2.0)), nn.Sequential(Scaled(2.0)), nn.Sequential(Scaled(3.0))
+    layout = Layout.of(one)
+    assert layout.frozen == ("0.scale",)
+    vector = layout.pack(one.state_dict())
+    saved = layout.state_dict(vector, layout.frozen_of(one))
+    load_tensors(same, saved)
+    assert torch.equal(same.state_dict()["0.weight"], one.state_dict()["0.weight"])
+    with pytest.raises(ConfigError, match=r"0\.scale cannot be put into the model"):
+        load_tensors(other, saved)
+    with pytest.raises(RuntimeError, match="bias"):
+        load_tensors(same, {name: tensor for name, tensor in saved.items() if name != "0.bias"})
