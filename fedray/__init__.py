@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         PFedMe,
         QFedAvg,
         Scaffold,
+        StreamingDiLoCo,
     )
     from fedray.api import Cluster, FederatedModel, TrainArgs, train
     from fedray.attacks import ALIE, GaussianAttack, SignFlip
@@ -87,7 +88,7 @@ _NAMES = {
     "algorithms": "AFL APFL Centralized DiLoCo Ditto FFALoRA FLoRA FedALA FedAMP FedAdagrad FedAdam FedAvg FedAvgM "
     "FedBABU FedBN FedCM FedDC FedDecorr FedDyn FedExLoRA FedExP FedIT FedLC FedNTD FedNova FedPer FedProto FedProx "
     "FedRS FedRep FedRoD FedRolex FedSAM FedSGD FedVARP FedYogi HetLoRA HeteroFL IFCA LGFedAvg LocalOnly MIFA MOON "
-    "Mime MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold",
+    "Mime MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold StreamingDiLoCo",
     "again": "debug evaluate verify",
     "api": "Cluster FederatedModel TrainArgs train",
     "experiment.result": "Result",
@@ -216,6 +217,7 @@ __all__ = [
     "Separated",
     "Shards",
     "SignFlip",
+    "StreamingDiLoCo",
     "TopK",
     "TrainArgs",
     "TrimmedMean",

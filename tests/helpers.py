@@ -44,6 +44,7 @@ from fedray.run.client_spending import ClientSpending
 from fedray.run.executor import Executor, InlineExecutor
 from fedray.run.loop import Rounds
 from fedray.run.plan import Plan
+from fedray.run.sent import Ledger
 from fedray.run.snapshot import restore, snapshot
 from fedray.run.spending import Spending
 from fedray.run.state import ServerState
@@ -210,7 +211,7 @@ def tried_task(
     layout = Layout.of(model_fn(), regions)
     task = LocalTask(model_fn, optimizer or optim.SGD(0.1), problem.loss_fn, problem.data, layout, seed=seed, **wanted)
     if isinstance(program, Algorithm) and "receives" not in wanted:
-        task = compose(program, [], Mean(), LocalSection()).received(task, torch.zeros(layout.size))
+        task = compose(program, [], Mean(), wanted["args"]).received(task, torch.zeros(layout.size))
     with contextlib.suppress(Untried):
         task = profiled(task)
     return task.with_variants()
@@ -320,6 +321,7 @@ def federation(
         store,
         kept=plan.initial_kept("cpu"),
         transforms=parts.transforms.start("cpu"),
+        sent=Ledger.of(len(task.data), task.fragments),
         noise=NoiseKeys(seed),
     )
     return Federation(plan, job, state)

@@ -39,6 +39,7 @@ from fedray.algorithms.perfedavg import PerFedAvg
 from fedray.algorithms.pfedme import PFedMe
 from fedray.algorithms.qfedavg import QFedAvg
 from fedray.algorithms.scaffold import Scaffold
+from fedray.algorithms.streaming_diloco import StreamingDiLoCo
 
 __all__ = [
     "AFL",
@@ -90,4 +91,5 @@ __all__ = [
     "PerFedAvg",
     "QFedAvg",
     "Scaffold",
+    "StreamingDiLoCo",
 ]

@@ -18,11 +18,11 @@ from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError, one_line
 from fedray.core.fields import Field, floats
 from fedray.core.layout import Layout
-from fedray.core.messages import SHARE, STATISTICS
+from fedray.core.messages import DELTA, SHARE, STATISTICS
 from fedray.core.regions import Entry
 from fedray.core.versions import FROZEN, changed, versions
 from fedray.local.guards import RESERVED
-from fedray.local.program import Profile
+from fedray.local.program import Profile, fragments_of
 from fedray.local.task import LocalTask
 from fedray.server import PerClient, Server, ServerOptimizer
 from fedray.transforms.base import Transform
@@ -65,6 +65,8 @@ class Composition:
     def sends(self, layout: Layout) -> dict[str, int]:
         """Return the length of each part a client sends."""
         vector = {name: span.stop - span.start for name, span in layout.spans.items()}
+        if (fragments := fragments_of(self.program, layout)) is not None:
+            vector[DELTA] = fragments.width
         vector |= {STATISTICS: layout.buffers} if self.statistics else {}
         return {**vector, **self.profile.sends, **self.transforms.sends}
 
@@ -107,7 +109,8 @@ class Composition:
 
     def start(self, vector: Tensor, layout: Layout, clients: int, classes: int, seed: int) -> Server:
         """Start the server's half on a model ``[P]``, which is then moved along; the rest as :class:`Server` has it."""
-        server = Server(vector, layout, clients, classes, seed, self.server)
+        fragments = fragments_of(self.program, layout)
+        server = Server(vector, layout, clients, classes, seed, self.server, fragments=fragments)
         server.state = self.program.start(server)
         return server
 
@@ -148,10 +151,16 @@ class Composition:
             raise ConfigError(f"algorithm: {self.name} broadcasts {taken[0]}, a name of the engine's: take another")
         return replace(task, receives={name: shape[0] for name, (_, shape) in found.items()}, addressed=alone)
 
-    def download(self, layout: Layout) -> int:
-        """Count the bytes one client receives in a round, with all of the buffers that the server changes."""
-        delta, widths = layout.shared, self.broadcast_widths(layout) | {"model": layout.travels}
-        numbers = sum(widths.values()) - delta + sum(self.addressed.values())
+    def download(self, layout: Layout, parameters: int | None = None) -> int:
+        """Count the bytes one client receives in a round, with all of the buffers that the server changes.
+
+        Args:
+            layout: of the model.
+            parameters: the trained ones that it receives, where it has kept the others as they are; None: all.
+        """
+        delta = layout.shared if parameters is None else parameters
+        widths = self.broadcast_widths(layout) | {"model": layout.travels}
+        numbers = sum(widths.values()) - layout.shared + sum(self.addressed.values())
         numbers += sum(entry.stop - entry.start for entry in self.kept(layout))
         return self.transforms.encoded(delta, up=False) + 4 * numbers
 
@@ -177,15 +186,21 @@ class Composition:
         """True if the aggregator subtracts what updates start from, as no transform looks at them before it does."""
         return self.aggregator.subtracts and not self.transforms
 
-    def upload(self, layout: Layout) -> int:
-        """Count the bytes one client sends in a round."""
-        delta, seen = layout.shared, self.profile
-        numbers = sum(self.sends(layout).values()) - delta + len(seen.slots) + seen.weighs
+    def upload(self, layout: Layout, parameters: int | None = None) -> int:
+        """Count the bytes one client sends in a round.
+
+        Args:
+            layout: of the model.
+            parameters: the trained ones whose change it sends; None: as many as in any round.
+        """
+        sends, seen = self.sends(layout), self.profile
+        delta = sends[DELTA]
+        numbers = sum(sends.values()) - delta + len(seen.slots) + seen.weighs
         numbers += sum(seen.surveys.values())
         if (ring := self.transforms.ring) is not None:
-            return ring.value_bytes * (delta + numbers)
+            return ring.value_bytes * (delta + numbers)  # filled up, before it is masked
         apart = sum(field.nbytes for field in seen.apart.values())
-        return self.transforms.encoded(delta, up=True) + 4 * numbers + apart
+        return self.transforms.encoded(delta if parameters is None else parameters, up=True) + 4 * numbers + apart
 
 
 def compose(

@@ -133,6 +133,10 @@ class Layout:
         """Return the layout of the same tensors in the shapes that their names have."""
         return replace(self, entries=_in_order(replace(entry, shape=shapes[entry.name]) for entry in self.entries))
 
+    def only(self, entries: Iterable[Entry]) -> Layout:
+        """Return the layout of some of its tensors, one behind the other."""
+        return Layout(_in_order(entries))
+
     @cached_property
     def size(self) -> int:
         """P, the length of the vector."""

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedray.core.columns import Columns
 from fedray.core.noise import ClientNoise
 from fedray.core.places import NOWHERE, Places
 from fedray.core.places import Ints as Ints
@@ -159,6 +160,7 @@ class BlockUpdate:
     taken: Ints | None = None
     counted: Ints | None = None
     across: Callable[[Tensor], object] | None = None
+    columns: Columns | None = None
 
     def norms(self, part: str) -> Tensor:
         """Return the Euclidean norm of a part of each client, float64 ``[C]``."""

@@ -13,6 +13,7 @@ from torch import nn
 
 from fedray.algorithms.base import Algorithm
 from fedray.algorithms.composition import Composition
+from fedray.algorithms.fragments import check_fragments
 from fedray.algorithms.variants import check_variants
 from fedray.config.sections import EvaluateSection
 from fedray.core.errors import ConfigError, an, listed, one_line
@@ -128,6 +129,7 @@ def check_algorithm(algorithm: Composition, layout: Layout, module: nn.Module) -
         )
     algorithm.check(layout)
     check_variants(algorithm, layout)
+    check_fragments(algorithm, layout)
 
 
 def check_classes(algorithm: Composition, task: Task) -> None:

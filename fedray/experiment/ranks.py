@@ -53,6 +53,8 @@ def _reasons(views: Views, task: LocalTask, algorithm: Composition, module: nn.M
         yield "privacy of single rows takes the gradients of whole models"
     if task.submodels is not None:
         yield f"clients of {name} train models of several widths"
+    if task.fragments is not None:
+        yield f"clients of {name} send a fragment of the model in each round"
     if layout.personal or views.own or views.finetune:
         yield "a model of a client's own, kept or evaluated, is held by one process"
     if task.moments is not None:

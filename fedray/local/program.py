@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from fedray.core.fields import Field, Fields
+from fedray.core.fragments import Fragments
+from fedray.core.layout import Layout
 from fedray.core.messages import SENT, Ints, Parts
 from fedray.core.regions import Entry, Region
 from fedray.local.clients import Clients
@@ -118,6 +121,20 @@ class ClientProgram:
         """
         return drawn(len(self.variants()), seed, keys)
 
+    def split(self, layout: Layout) -> Sequence[Collection[str]]:
+        """Return the names of the tensors in each fragment of the model, of which one travels in each round.
+
+        Each tensor that travels is in one fragment.  Of ``c.delta``, or what ``c.send("delta", ...)`` is given, a
+        client sends the columns of the round's fragment alone, and with its state of the server optimizer ``s.move``
+        moves it alone: ``total["delta"]`` is as long as the longest one, zeros behind a shorter one.  What a client
+        keeps of the others from round to round is in its state.  By default there are none: all travel in each round.
+        """
+        return ()
+
+    def fragment_of(self, round: int, count: int) -> int:
+        """Return the place of the fragment, of so many, that travels in a round, from 1 on; by default in turn."""
+        return (round - 1) % count
+
     def personal(self, c: Clients) -> Tensor | None:
         """Return the models that clients would use in the coming round, for evaluations.
 
@@ -145,3 +162,17 @@ class ClientProgram:
     def surveyed(self) -> bool:
         """True where rounds begin with a survey."""
         return type(self).survey is not ClientProgram.survey
+
+
+def fragments_of(program: ClientProgram, layout: Layout) -> Fragments | None:
+    """Return the fragments of a model as a program has them; None: all of it travels in each round.
+
+    Raises:
+        ConfigError: they do not share out the tensors that travel.
+    """
+    names = program.split(layout)
+    return Fragments.of(layout, names, partial(_chosen, program, len(names))) if names else None
+
+
+def _chosen(program: ClientProgram, count: int, round: int) -> int:
+    return program.fragment_of(round, count)

@@ -14,6 +14,7 @@ from torch import Tensor
 from fedray import tasks
 from fedray.config.sections import LocalSection
 from fedray.core.draws import Look
+from fedray.core.fragments import Fragments
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
 from fedray.core.messages import Parts
@@ -94,6 +95,9 @@ class Task(Protocol):
 
     @property
     def moments(self) -> Moments | None: ...
+
+    @property
+    def fragments(self) -> Fragments | None: ...
 
     @property
     def private(self) -> ExamplePrivacy | None: ...

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from fedray.config.sections import LocalSection
+from fedray.core.fragments import Fragments
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
 from fedray.core.messages import Ints
@@ -23,7 +24,7 @@ from fedray.local.class_weights import unweighted
 from fedray.local.lanes import Lanes
 from fedray.local.moments import Moments, moments_of
 from fedray.local.private import ExamplePrivacy
-from fedray.local.program import ClientProgram, Profile
+from fedray.local.program import ClientProgram, Profile, fragments_of
 from fedray.local.rate import LearningRate
 from fedray.local.variants import Submodels
 from fedray.metrics.base import Metric
@@ -191,6 +192,15 @@ class LocalTask:
             replace(self, model_fn=models.prototype(number), layout=layout, submodels=None)
             for number, layout in enumerate(models.layouts)
         )
+
+    @cached_property
+    def fragments(self) -> Fragments | None:
+        """The fragments of the model, of which one travels in each round; None: all of it does.
+
+        Raises:
+            ConfigError: they do not share out the tensors that travel.
+        """
+        return fragments_of(self.program, self.layout)
 
     @cached_property
     def moments(self) -> Moments | None:

@@ -155,12 +155,13 @@ class Trainer:
         if (slots := {name: count for name, (_, count) in c.slots.items()}) != seen.slots:
             raise ValueError(f"send(..., slots=...): {slots}, in the trial before the run {seen.slots}")
         weight = check_weight(c.weight, len(clients), seen.weighs)
-        left = None
+        fragments, left = self.task.fragments, None
+        columns = None if fragments is None else fragments.at(down.round).columns
         with torch.no_grad():
             travels, start = c.model[:, : layout.shared], c.shared(down.parts["model"])
             if (sent := c.sent.pop(DELTA, None)) is not None:
                 travels.copy_(sent)
-            elif self._subtracted or len(clients) > 1 or slots:
+            elif self._subtracted or len(clients) > 1 or slots or columns is not None:
                 travels.sub_(start)
             else:
                 left = start
@@ -172,6 +173,8 @@ class Trainer:
                 rest.sub_(before).masked_fill_(stays, 0.0)
             if self.task.statistics:
                 c.sent[STATISTICS] = c.model[:, layout.trained :].clone()
+            if columns is not None:
+                c.sent[DELTA] = columns.of(travels)
         total = sum((trace.total for trace in c.traces), np.zeros(len(clients)))
         none = np.zeros(len(clients), dtype=np.int64)
         examples = sum((trace.count.sum(axis=1) for trace in c.traces), none)
@@ -188,6 +191,7 @@ class Trainer:
             slots={name: slot for name, (slot, _) in c.slots.items()},
             start=left,
             taken=None if self.task.private is None else c.taken,
+            columns=columns,
         )
 
     def ask(self, c: Clients) -> None:

@@ -180,7 +180,7 @@ class Rounds:
                 state.whole = True  # nothing has moved: the run ends with the round before
                 return
         accepted = np.concatenate([report.clients for report in done] or [cohort[:0]])
-        record.bytes = plan.traffic(cohort, accepted)
+        record.bytes = plan.traffic(cohort, accepted, number, state.sent.last)
         ended = time.perf_counter()
         record.seconds = ended - started
         published = published if survey is None else survey.began
@@ -188,7 +188,7 @@ class Rounds:
         self._measure(record, survey)
         state.round, state.pending = number, record
         state.trained = of_training(done) if plan.evaluate.clients_every else None
-        state.sent.count(accepted, accepted[:0] if survey is None else survey.clients)
+        state.sent.count(accepted, accepted[:0] if survey is None else survey.clients, number)
         self._withhold(record)
         state.noise.forget(number + 1)
         kinds = len(state.totals.hardware)

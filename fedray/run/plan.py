@@ -366,15 +366,30 @@ class Plan:
             ]
         return items
 
-    def traffic(self, sampled: Ints, accepted: Ints) -> dict[str, int]:
-        """Count the bytes of a round: ``down`` to the sampled clients, ``up`` from them."""
-        carried, beside = self.carried(sampled, accepted), self.exchanged(len(sampled), len(accepted))
+    def traffic(self, sampled: Ints, accepted: Ints, round: int = 1, last: Ints | None = None) -> dict[str, int]:
+        """Count the bytes of a round: ``down`` to the sampled clients, ``up`` from them; the rest as for `carried`."""
+        carried = self.carried(sampled, accepted, round, last)
+        beside = self.exchanged(len(sampled), len(accepted))
         return {way: carried[way] + beside[way] for way in carried}
 
-    def carried(self, sampled: Ints, accepted: Ints) -> dict[str, int]:
-        """Count the bytes of broadcasts, ``down`` to the sampled clients, and of updates, ``up`` from the accepted."""
-        down = sum(count * self.algorithm.download(layout) for layout, count in self.task.layouts(sampled))
-        up = sum(count * self.algorithm.upload(layout) for layout, count in self.task.layouts(accepted))
+    def carried(self, sampled: Ints, accepted: Ints, round: int = 1, last: Ints | None = None) -> dict[str, int]:
+        """Count the bytes of broadcasts, ``down`` to the sampled clients, and of updates, ``up`` from the accepted.
+
+        Args:
+            sampled: the clients of the cohort.
+            accepted: those whose updates arrived.
+            round: its number.
+            last: of a model in fragments the last round that each client took part in, ``[N]``, 0: none; those
+                receive what has moved since then, and all others the whole model.
+        """
+        fragments, layouts = self.task.fragments, self.task.layouts
+        down = sum(count * self.algorithm.download(layout) for layout, count in layouts(sampled))
+        if fragments is not None and last is not None:
+            found = zip(*np.unique(last[sampled], return_counts=True), strict=True)
+            behind = [(fragments.behind(int(since), round), int(count)) for since, count in found]
+            down = sum(count * self.algorithm.download(self.layout, numbers) for numbers, count in behind)
+        size = None if fragments is None else fragments.at(round).columns.size
+        up = sum(count * self.algorithm.upload(layout, size) for layout, count in layouts(accepted))
         return {"down": down, "up": up}
 
     def exchanged(self, sampled: int, accepted: int) -> dict[str, int]:

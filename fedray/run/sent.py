@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedray.core.fragments import Fragment, Fragments
 from fedray.core.layout import Layout
 from fedray.core.messages import DELTA, Ints
 from fedray.run.plan import Plan
@@ -44,6 +45,9 @@ class Ledger:
         rounds: rounds in which its update was accepted, int64 ``[N]``; for very many clients one sum, ``[1]``.
         surveys: rounds in which it answered the survey.
         evaluations: evaluations that it took part in.
+        fragments: of the model, of which one travels in each round; None: all of it does.
+        last: where there are some, the last round in which each client's update was accepted, int64 ``[N]``, 0: none.
+        turns: the number of rounds in which each client sent each fragment, int64 ``[N, P]``.
         since: the first round that is counted.
         metrics: the numbers that it told in evaluations, by view and metric.
         asked: questions to silos, or to tables in their place, see :func:`fedray.data.sites.note`, by the round before
@@ -53,15 +57,22 @@ class Ledger:
     rounds: Ints = field(default_factory=lambda: np.zeros(1, np.int64))
     surveys: Ints = field(default_factory=lambda: np.zeros(1, np.int64))
     evaluations: Ints = field(default_factory=lambda: np.zeros(1, np.int64))
+    fragments: Fragments | None = None
+    last: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    turns: Ints = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     since: int = 1
     metrics: list[str] = field(default_factory=list)
     asked: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, clients: int) -> Ledger:
-        """Return an empty ledger of so many clients."""
+    def of(cls, clients: int, fragments: Fragments | None = None) -> Ledger:
+        """Return an empty ledger of so many clients, which send a fragment of the model each, where it has some."""
         size = clients if clients <= MOST_CLIENTS else 1
-        return cls(np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size, np.int64))
+        found = cls(np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size, np.int64), fragments)
+        if fragments is not None:
+            found.last = np.zeros(clients, np.int64)
+            found.turns = np.zeros((clients, len(fragments.members)), np.int64)
+        return found
 
     @property
     def single(self) -> bool:
@@ -73,13 +84,17 @@ class Ledger:
         if questions:
             self.asked[str(round)] = [dict(one) for one in questions]
 
-    def count(self, accepted: Ints, surveyed: Ints) -> None:
+    def count(self, accepted: Ints, surveyed: Ints, round: int = 0) -> None:
         """Count a finished round.
 
         Args:
             accepted: clients whose updates were taken ``[C]``.
             surveyed: clients that answered its survey ``[C]``.
+            round: its number.
         """
+        if self.fragments is not None:
+            self.last[accepted] = round
+            self.turns[accepted, self.fragments.choose(round)] += 1
         self._count(self.rounds, accepted)
         self._count(self.surveys, surveyed)
 
@@ -99,6 +114,7 @@ class Ledger:
     def tensors(self) -> dict[str, Tensor]:
         """Return its counts for a checkpoint."""
         found = {"rounds": self.rounds, "surveys": self.surveys, "evaluations": self.evaluations}
+        found |= {} if self.fragments is None else {"last": self.last, "turns": self.turns}
         return {name: torch.from_numpy(counts.copy()) for name, counts in found.items()}
 
     def to_json(self) -> dict[str, Any]:
@@ -110,16 +126,18 @@ class Ledger:
         if rest is None or counts["rounds"].shape != self.rounds.shape:
             self.since = round + 1
             return
-        self.rounds, self.surveys, self.evaluations = (counts[name].numpy().copy() for name in self.tensors())
+        for name in self.tensors():
+            setattr(self, name, counts[name].numpy().copy())
         self.since, self.metrics, self.asked = rest["since"], list(rest["metrics"]), dict(rest["asked"])
 
 
-def parts(plan: Plan, layout: Layout) -> Iterator[dict[str, Any]]:
+def parts(plan: Plan, layout: Layout, fragment: Fragment | None = None) -> Iterator[dict[str, Any]]:
     """Yield each part that a client sends in a round: its name, when, numbers, type and bytes.
 
     Args:
         plan: the plan.
         layout: of the model that the client trains.
+        fragment: the one of the round; None: the longest, or there are none.
     """
     algorithm, seen = plan.algorithm, plan.algorithm.profile
 
@@ -131,6 +149,8 @@ def parts(plan: Plan, layout: Layout) -> Iterator[dict[str, Any]]:
         yield part(name, width, "survey")
     for name, width in algorithm.sends(layout).items():
         ring = algorithm.transforms.ring
+        if name == DELTA and fragment is not None and ring is None:
+            width = fragment.columns.size
         encoded = algorithm.transforms.encoded(width, up=True) if name == DELTA else 4 * width
         encoded = encoded if ring is None else ring.value_bytes * width
         yield part(name, width) | ({"dtype": "encoded", "bytes": encoded} if encoded != 4 * width else {})
@@ -148,6 +168,9 @@ def content(plan: Plan, ledger: Ledger, round: int) -> dict[str, Any]:
     layouts = (task.layout,) if task.submodels is None else task.submodels.layouts
     kinds = [list(parts(plan, layout)) for layout in layouts]
     sizes = np.array([sum(one["bytes"] for one in kind) for kind in kinds])
+    members = () if task.fragments is None else task.fragments.members
+    pieces = [list(parts(plan, task.layout, fragment)) for fragment in members]
+    lengths = np.array([sum(one["bytes"] for one in piece) for piece in pieces], dtype=np.int64)
     told: dict[str, Any] = {
         "round": round,
         "since": ledger.since,
@@ -159,10 +182,12 @@ def content(plan: Plan, ledger: Ledger, round: int) -> dict[str, Any]:
         "surveys": int(ledger.surveys.sum()),
         "evaluations": int(ledger.evaluations.sum()),
     }
+    if members:
+        told["fragments"] = [{"bytes": int(n), "parts": piece} for n, piece in zip(lengths, pieces, strict=True)]
     if len(ledger.rounds) == len(task.data):
         clients = np.arange(len(task.data))
         variants = task.variants(clients)
-        sent = ledger.rounds * sizes[variants]
+        sent = ledger.turns @ lengths if members else ledger.rounds * sizes[variants]
         told["bytes"] = int(sent.sum())
         told["by_client"] = {
             "client": [task.data.client_id(client) for client in clients.tolist()],
@@ -171,7 +196,7 @@ def content(plan: Plan, ledger: Ledger, round: int) -> dict[str, Any]:
             "bytes": sent.tolist(),
         }
     elif len(sizes) == 1:
-        told["bytes"] = int(ledger.rounds[0] * sizes[0])
+        told["bytes"] = int((ledger.turns @ lengths).sum() if members else ledger.rounds[0] * sizes[0])
     return told
 
 

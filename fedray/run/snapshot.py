@@ -40,7 +40,7 @@ def first_state(plan: Plan, vector: Tensor, store: ClientStore) -> ServerState:
     device = str(vector.device)
     transforms = plan.algorithm.transforms.start(device)
     state = ServerState(plan.start(vector), store, kept=plan.initial_kept(device), transforms=transforms)
-    state.sent = Ledger.of(len(plan.task.data))
+    state.sent = Ledger.of(len(plan.task.data), plan.task.fragments)
     state.noise = NoiseKeys(plan.task.seed)
     if plan.algorithm.statistics:
         state.statistics = vector[-plan.layout.buffers :].clone()

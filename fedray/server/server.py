@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from fedray.config.registry import name_of
+from fedray.core.fragments import Fragments
 from fedray.core.layout import Layout
 from fedray.core.messages import Parts
 from fedray.local.rate import LearningRate
@@ -37,6 +38,7 @@ class Server:
         rate: its learning rate of each round; default: the optimizer's.
         round: of a broadcast the round that it begins, of a step the round that it ends; from 1, and 0 at the start.
         state: the algorithm's tensors, as ``start`` returned them and ``step`` has changed them; checkpointed.
+        fragments: of the model, of which one moves in each round; None: all of it does.
         rows: the last parts that each client sent apart from the means, in the rounds before; on disk, checkpointed.
 
     Attributes:
@@ -55,12 +57,19 @@ class Server:
     round: int = 0
     state: Parts = field(default_factory=dict)
     rows: SentRows = field(default_factory=HeldRows)
+    fragments: Fragments | None = None
     moments: Parts = field(init=False)
     metrics: dict[str, float] = field(init=False, default_factory=dict)
     moved: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        self.moments = self.optimizer.start(self.params, self.layout)
+        if self.fragments is None:
+            self.moments = self.optimizer.start(self.params, self.layout)
+            return
+        self.moments = {}
+        for number, part in enumerate(self.fragments.members):
+            own = self.optimizer.start(part.columns.of(self.params), part.layout)
+            self.moments |= {_of_fragment(number, name): tensor for name, tensor in own.items()}
 
     @property
     def params(self) -> Tensor:
@@ -78,11 +87,30 @@ class Server:
         self.round, self.moved, self.metrics = round, False, {}
 
     def move(self, delta: Tensor) -> None:
-        """Move the shared parameters by the mean update ``[S]``, as the server optimizer does."""
+        """Move the shared parameters by the mean update ``[S]``, as the server optimizer does.
+
+        Of a model in fragments that of the round moves, by its update ``[width]``, and all else stays as it is.
+        """
         self.moved = True
-        self.metrics |= self.optimizer.step(self.params, delta, self.lr, self.moments, self.layout) or {}
+        step = self._step_fragment if self.fragments is not None else self._step
+        self.metrics |= step(delta) or {}
         if self.rate.moves:
             self.metrics["lr"] = self.lr
+
+    def _step(self, delta: Tensor) -> Mapping[str, float] | None:
+        return self.optimizer.step(self.params, delta, self.lr, self.moments, self.layout)
+
+    def _step_fragment(self, delta: Tensor) -> Mapping[str, float] | None:
+        assert self.fragments is not None
+        number = self.fragments.choose(self.round)
+        part = self.fragments.members[number]
+        start = _of_fragment(number, "")
+        own = {name.removeprefix(start): moment for name, moment in self.moments.items() if name.startswith(start)}
+        params = part.columns.of(self.params)
+        told = self.optimizer.step(params, delta[: part.columns.size], self.lr, own, part.layout)
+        part.columns.put(self.params, params)
+        self.moments |= {start + name: moment for name, moment in own.items()}
+        return told
 
     def state_dict(self) -> Parts:
         """Return all that is kept, the algorithm's tensors and the server optimizer's, for a checkpoint."""
@@ -101,3 +129,8 @@ class Server:
     def _name(self, name: str) -> str:
         """Return the name of a server optimizer's tensor among all that is kept."""
         return f"{name_of(self.optimizer)}.{name}" if name in self.state else name
+
+
+def _of_fragment(number: int, name: str) -> str:
+    """Return the name of an optimizer's tensor of a fragment."""
+    return f"fragments[{number}].{name}"

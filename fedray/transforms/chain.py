@@ -222,13 +222,16 @@ class Chain:
         Raises:
             ValueError: a transform does not send what it says that it sends.
         """
-        state, sent = update.state, Parts()
+        state, sent, some = update.state, Parts(), update.columns
         for position, transform, kept, received, called in self._on_clients:
-            update.state = {name: state[place] for name, place in kept}
+            update.state = {name: state[place] if some is None else some.of(state[place]) for name, place in kept}
             update.received = {name: down[place] for name, place in received}
             call_hook(transform.on_clients, update, called, _SEND)
             for name, place in kept:
-                state[place] = update.state[name]
+                if some is None:
+                    state[place] = update.state[name]
+                else:
+                    some.put(state[place], update.state[name])
             if not transform.in_ring:
                 sent |= _sent(position, transform, update)
         update.state, update.received = state, {}
@@ -262,6 +265,8 @@ class Chain:
         if self.up:
             delta = update.parts[DELTA]
             delta.copy_(travelled(self.up, delta, Draws(seed, "encode", update.round, keys)))
+        if update.columns is not None:
+            update.parts[DELTA] = update.columns.filled(update.parts[DELTA])
         for position, transform in enumerate(self.members):
             if transform.in_ring:
                 transform.on_departure(update, keys)

@@ -62,6 +62,7 @@ from fedray.algorithms import (
     PFedMe,
     QFedAvg,
     Scaffold,
+    StreamingDiLoCo,
 )
 from fedray.algorithms.base import Algorithm
 from fedray.attacks import ALIE, Attack, GaussianAttack, SignFlip
@@ -101,6 +102,7 @@ ALGORITHMS: list[Algorithm] = [
     FedVARP(),
     FedDC(alpha=0.5),
     DiLoCo(keep=False),
+    StreamingDiLoCo(keep=False, alpha=0.5),
     Ditto(lam=0.5),
     APFL(),
     FedALA(),

@@ -50,6 +50,7 @@ from fedray.algorithms import (
     PFedMe,
     QFedAvg,
     Scaffold,
+    StreamingDiLoCo,
 )
 from fedray.algorithms.base import Algorithm, algorithms
 from fedray.algorithms.lowrank import LowRank
@@ -180,6 +181,7 @@ LIMITS: list[Algorithm] = [
     FedRS(alpha=1.0),
     FedDecorr(beta=0.0),
     DiLoCo(server_lr=1.0, momentum=0.0, keep=False, weight="examples"),
+    StreamingDiLoCo(server_lr=1.0, momentum=0.0, keep=False, fragments=1, weight="examples"),
     Ditto(lam=0.7),
     APFL(alpha=0.3),
     FedALA(eta=0.0),
@@ -316,8 +318,9 @@ IS_FEDAVG: dict[str, str] = {
 }
 """Algorithms that are FedAvg in the runs of these laws, with the reason."""
 
-# By itself, DiLoCo wants an optimizer that remembers something.
-BY_ITSELF: list[Algorithm] = [algorithms[name]() for name in algorithms if name not in ("diloco", *IS_FEDAVG)]
+# By themselves, these want an optimizer that remembers something.
+REMEMBER = ("diloco", "streaming_diloco")
+BY_ITSELF: list[Algorithm] = [algorithms[name]() for name in algorithms if name not in (*REMEMBER, *IS_FEDAVG)]
 NOT_FEDAVG = [config for config in ALGORITHMS if config.name not in IS_FEDAVG]
 NOT_FEDAVG += [config for config in BY_ITSELF if config not in NOT_FEDAVG]
 

@@ -40,6 +40,7 @@ from fedray.algorithms import (
     PFedMe,
     QFedAvg,
     Scaffold,
+    StreamingDiLoCo,
 )
 from fedray.algorithms.base import Algorithm
 from fedray.config.sections import LocalSection
@@ -87,6 +88,7 @@ REST: list[Rest] = [
     # Where eps is small, the step grows as the mean update falls, and there is no rest: the paper takes means of two.
     Rest(FedExP(eps=10.0), "FedAvg's"),
     Rest(DiLoCo(server_lr=0.7, momentum=0.5, keep=False), "FedAvg's"),
+    Rest(StreamingDiLoCo(server_lr=0.7, momentum=0.5, keep=False), "elsewhere"),
     Rest(Ditto(lam=0.5), "FedAvg's"),
     Rest(APFL(), "FedAvg's"),
     Rest(FedProx(mu=1.0), "elsewhere"),

@@ -190,11 +190,11 @@ def _round(plan: Plan, first: FirstRound | None) -> list[Row]:
     stacking, sharing = plan.task.stacking, plan.task.sharing
     everyone = np.arange(len(sizes))
     # For each client on average, and beside that what depends on the cohort.
-    carried, cohort = plan.carried(everyone, everyone), max(1, round(expected))
+    carried, cohort = _usual(plan, everyone), max(1, round(expected))
     beside = plan.exchanged(cohort, round(cohort * (1.0 - plan.failures.dropout)))
     each = {way: carried[way] // len(sizes) + beside[way] // cohort for way in ("down", "up")}
     down, up = (round(expected * (carried[way] / len(sizes) + beside[way] / cohort)) for way in ("down", "up"))
-    mean = "on average " if plan.task.submodels is not None else ""
+    mean = "on average " if plan.task.submodels is not None or plan.task.fragments is not None else ""
     how = "all clients stacked" if stacking.stacked else "all clients one by one"
     return [
         ("cohort", _cohort(plan, expected)),
@@ -206,9 +206,25 @@ def _round(plan: Plan, first: FirstRound | None) -> list[Row]:
         *(("waits", f"until a round is evaluated before the next: {key} decides by it") for key in plan.monitors),
         *(("warning", text) for text in plan.warnings),
         ("down", f"{decimal(down)}: {mean}{each['down']:,} bytes to each client"),
+        *_whole(plan),
         ("up", f"{decimal(up)}: {mean}{each['up']:,} bytes from each client"),
         ("all rounds", f"{decimal(plan.rounds * down)} down, {decimal(plan.rounds * up)} up"),
     ]
+
+
+def _usual(plan: Plan, everyone: Ints) -> dict[str, int]:
+    """Return the bytes of a round of all who took part in the one before, as the mean over the fragments in turn."""
+    turns = 1 if plan.task.fragments is None else len(plan.task.fragments.members)
+    rounds = [plan.carried(everyone, everyone, turn + 1, np.full_like(everyone, turn)) for turn in range(1, turns + 1)]
+    return {way: sum(one[way] for one in rounds) // turns for way in ("down", "up")}
+
+
+def _whole(plan: Plan) -> list[Row]:
+    """Say what those receive who did not take part in the round before, where that is more."""
+    if plan.task.fragments is None:
+        return []
+    whole = plan.algorithm.download(plan.layout)
+    return [("", f"who takes part for the first time receives the whole model, {whole:,} bytes")]
 
 
 def _cohort(plan: Plan, expected: float) -> str:
