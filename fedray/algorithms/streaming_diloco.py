@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from fedray.algorithms.base import algorithms, check_at_least_0
 from fedray.algorithms.diloco import DiLoCo
+from fedray.algorithms.layers import Pattern, check_pattern, shared_out
 from fedray.config.sections import LocalSection
-from fedray.core.errors import ConfigError, counted
+from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
 from fedray.core.messages import Parts
 from fedray.local.clients import Clients
 from fedray.local.step import Step
 from fedray.server.base import check_decays
-
-Pattern = Literal["strided", "sequential"]
 
 _OWN, _LAST = "own", "last"
 
@@ -69,39 +66,24 @@ class StreamingDiLoCo(DiLoCo):
         super().__post_init__()
         if self.fragments < 1:
             raise ValueError(f"fragments={self.fragments}: it must be at least 1")
-        if self.pattern not in get_args(Pattern):
-            raise ValueError(f"pattern={self.pattern!r}: it must be {' or '.join(get_args(Pattern))}")
+        check_pattern(self.pattern)
         check_decays(alpha=self.alpha)
         check_at_least_0(delay=self.delay)
 
     def local(self, args: LocalSection) -> LocalSection:
         """Return the section as DiLoCo has it; ConfigError where a round is over before a fragment arrives."""
-        if self.delay and (not isinstance(args.steps, int) or args.steps <= self.delay):
+        own = args.by_clients("steps", "epochs")
+        if self.delay and (own or not isinstance(args.steps, int) or args.steps <= self.delay):
+            said = f"local.by_client={own}" if own else f"local.steps={args.steps}"
             raise ConfigError(
-                f"algorithm.delay={self.delay}: a fragment arrives within a round, so that local.steps must be a "
-                f"number above {self.delay}, and it is {args.steps}"
+                f"algorithm.delay={self.delay}: {said}; a fragment arrives within a round, so that local.steps must be "
+                f"a number above {self.delay}, the same for all clients"
             )
         return super().local(args)
 
     def split(self, layout: Layout) -> Sequence[Collection[str]]:
-        """Return the names of each fragment's tensors; none where there is one fragment.
-
-        Raises:
-            ConfigError: there are fewer tensors than fragments.
-        """
-        if self.fragments == 1:
-            return ()
-        layers = layers_of(layout)
-        if len(layers) < self.fragments:
-            layers = [[name] for names in layers for name in names]
-        if len(layers) < self.fragments:
-            raise ConfigError(f"algorithm.fragments={self.fragments}: the model has {counted(len(layers), 'tensor')}")
-        if self.pattern == "strided":
-            chosen = [layers[first :: self.fragments] for first in range(self.fragments)]
-        else:
-            ends = [number * len(layers) // self.fragments for number in range(self.fragments + 1)]
-            chosen = [layers[start:stop] for start, stop in pairwise(ends)]
-        return tuple(tuple(name for names in some for name in names) for some in chosen)
+        """Return the names of each fragment's tensors; none where there is one fragment."""
+        return shared_out(layout, self.fragments, self.pattern) if self.fragments > 1 else ()
 
     def initial_state(self, c: Clients) -> Parts:
         """Return the clients' own parameters, the global ones at first, and the last round that they took part in."""
@@ -115,43 +97,31 @@ class StreamingDiLoCo(DiLoCo):
 
         def arrive(step: Step) -> None:
             if step.number + 1 == self.delay:
-                self._mix(c, c.shared(step.params), last[step.rows])
+                mix(c, c.shared(step.params), last[step.rows], self.alpha)
 
         if self.delay:
             c.fit(after=arrive)
         else:
-            self._mix(c, c.shared(c.params), last)
+            mix(c, c.shared(c.params), last, self.alpha)
             c.fit()
         c.state[_OWN] = c.shared(c.params)
         c.state[_LAST] = torch.full_like(c.state[_LAST], c.round)
 
-    def _mix(self, c: Clients, params: Tensor, last: Tensor) -> None:
-        """Mix what the server has moved since rounds ``last`` ``[A]`` into parameters ``[A, S]``, in place."""
-        heard, fragments = c.shared(c.down["model"]), c.task.fragments
-        for since in last.unique().tolist():
-            rows = torch.nonzero(last == since)[:, 0]
-            if since == c.round:
-                continue  # a newcomer begins with the global model
-            places = [slice(0, len(heard))]
-            if fragments is not None:
-                moved = sorted(fragments.moved(since, c.round))
-                places = [place for number in moved for place in fragments.members[number].columns.places]
-            for place in places:
-                params[rows, place] = self.alpha * params[rows, place] + (1.0 - self.alpha) * heard[place]
 
+def mix(c: Clients, params: Tensor, last: Tensor, alpha: float) -> None:
+    """Mix what the server has moved since clients last took part into their parameters, in place.
 
-def layers_of(layout: Layout) -> list[list[str]]:
-    """Return the names of the trained tensors that travel, layer by layer, in the order of the model.
-
-    >>> from torch import nn
-    >>> model = nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(2, 2)]), "head": nn.Linear(2, 1)})
-    >>> layers_of(Layout.of(model))
-    [['blocks.0.weight', 'blocks.0.bias'], ['head.weight', 'head.bias']]
+    Args:
+        c: their block.
+        params: the parameters ``[A, S]`` of some of them.
+        last: the last round of each, ``[A]``; that of a newcomer, who begins with the global model, is this one.
+        alpha: the share of their own.
     """
-    found: dict[str, list[str]] = {}
-    for entry in layout.parameters:
-        if entry.region == "shared":
-            words = entry.name.split(".")
-            number = next((place for place, word in enumerate(words) if word.isdecimal()), len(words) - 2)
-            found.setdefault(".".join(words[: number + 1]), []).append(entry.name)
-    return list(found.values())
+    heard, fragments = c.shared(c.down["model"]), c.task.fragments
+    for since in last.unique().tolist():
+        rows, places = torch.nonzero(last == since)[:, 0], [slice(0, len(heard))]
+        if fragments is not None:
+            moved = sorted(fragments.moved(since, c.round))
+            places = [place for number in moved for place in fragments.members[number].columns.places]
+        for place in places if since < c.round else ():
+            params[rows, place] = alpha * params[rows, place] + (1.0 - alpha) * heard[place]

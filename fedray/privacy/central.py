@@ -196,8 +196,16 @@ class Central(Transform):
                 kind = whole(kind, correlation, cohorts.turns)
             multiplier = multiplier_for(section.epsilon, kind, setting.rounds, section.delta, section.accountant)
         widths = bounded_widths(setting)
-        if self.privacy.per_layer and setting.layout is not None and widths[DELTA] != setting.layout.shared:
-            raise ValueError("per_layer: clients send a fragment of the model, which has other layers in each round")
+        if setting.layout is not None and widths[DELTA] != setting.layout.shared:
+            if section.per_layer:
+                raise ValueError(
+                    "per_layer: clients send a fragment of the model, which has other layers in each round"
+                )
+            if correlation is not None:
+                raise ValueError(
+                    f"mechanism={section.mechanism}: clients send another fragment of the model in each round, and "
+                    "noise that later rounds take back would not be where it was: take gaussian"
+                )
         groups = tuple(groups_of(widths, setting.layout if self.privacy.per_layer else None))
         ready = replace(self, multiplier=multiplier, cohorts=cohorts, correlation=correlation, groups=groups)
         _ = ready.of_update

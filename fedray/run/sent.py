@@ -46,8 +46,8 @@ class Ledger:
         surveys: rounds in which it answered the survey.
         evaluations: evaluations that it took part in.
         fragments: of the model, of which one travels in each round; None: all of it does.
-        last: where there are some, the last round in which each client's update was accepted, int64 ``[N]``, 0: none.
-        turns: the number of rounds in which each client sent each fragment, int64 ``[N, P]``.
+        last: the last round in which each client's update was accepted, int64 ``[N]``, 0: none.
+        turns: the number of rounds in which each client sent each of them, int64 ``[N, P]``.
         since: the first round that is counted.
         metrics: the numbers that it told in evaluations, by view and metric.
         asked: questions to silos, or to tables in their place, see :func:`fedray.data.sites.note`, by the round before

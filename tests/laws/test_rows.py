@@ -11,6 +11,7 @@ import torch
 from fedray import FederatedData
 from fedray.algorithms.base import Algorithm
 from fedray.config.sections import LocalSection
+from fedray.core.fields import floats
 from fedray.core.messages import PERSONAL, BlockUpdate, Broadcast
 from fedray.core.rng import torch_generator
 from fedray.local.task import LocalTask
@@ -45,9 +46,11 @@ def block(task: LocalTask) -> BlockUpdate:
     told |= {
         name: 0.1 * torch.randn(len(SIZES), width, generator=draw) for name, width in task.addressed.items()
     }  # rows
-    widths = {name: field.width for name, field in task.profile.keeps.items()}
-    widths |= {PERSONAL: task.layout.personal} if task.layout.personal else {}
-    kept = {name: 0.1 * torch.randn(len(SIZES), width, generator=draw) for name, width in widths.items()}
+    own = floats({PERSONAL: task.layout.personal} if task.layout.personal else {})
+    kept = {
+        name: (0.1 * torch.randn(len(SIZES), field.width, generator=draw)).to(field.dtype)
+        for name, field in {**task.profile.keeps, **own}.items()
+    }
     model = task.layout.pack(dict(task.model_fn().state_dict()))
     return train(task, range(len(SIZES)), Broadcast(1, {"model": model, **told}, 1.0), kept)
 

@@ -161,6 +161,19 @@ def test_by_layers_the_norms_together_are_the_norm() -> None:
     assert second == pytest.approx(0.1 / math.sqrt(2), rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"per_layer": True}, r"^per_layer: .*other layers in each round$"),
+        ({"mechanism": "tree"}, "^mechanism=tree: .*take gaussian$"),
+    ],
+)
+def test_what_needs_the_same_columns_in_every_round_is_refused_of_fragments(said: dict[str, Any], message: str) -> None:
+    setting = Setting(sizes=np.ones(4, np.int64), layout=LAYOUT, sends={"delta": WIDTH - 1}, rounds=5)
+    with pytest.raises(ValueError, match=message):
+        Central(Privacy(noise_multiplier=1.0, relation="zero_out", **said)).prepare(setting)
+
+
 @pytest.mark.parametrize("layers", [False, True])
 def test_bits_and_update_together_cost_what_the_multiplier_alone_would(layers: bool) -> None:
     mechanism = central(multiplier=0.9, clip="adaptive", bit_noise=3.0, per_layer=layers)
