@@ -18,6 +18,7 @@ from fedray.local.clients import Clients
 from fedray.local.clipping import clip_module
 from fedray.local.counting import counting_of
 from fedray.local.dropout import NamedDropout, has_dropout, recomputing
+from fedray.local.early import LARGE, EarlySteps
 from fedray.local.features import watched
 from fedray.local.gradients import check_objective
 from fedray.local.guards import check_in_place
@@ -26,6 +27,7 @@ from fedray.local.replicas import Replica
 from fedray.local.standing import Standing
 from fedray.local.step import Block, Fit, Objective, Step
 from fedray.local.task import LocalTask, autocast
+from fedray.optim.base import steps_apart
 from fedray.tasks import outputs_of
 
 
@@ -50,6 +52,7 @@ class SequentialStepper:
         replicas = (self._first, *self._others)
         self._repeated = RepeatedDraws([r.device for r in replicas if r.device.type == "cuda"])
         self._counting = counting_of(task.loss_fn)
+        self._early: EarlySteps | None = None
         self._private = None
         if task.private is not None:
             clipped = ClippedGradients(module, task.loss_fn, None, self._dropout, self._context)
@@ -174,6 +177,9 @@ class SequentialStepper:
                 fit.kept.enter(optimizer, first.moved, entries)
             trace = Trace(fit.schedule.count[0] * 0.0, fit.schedule.count, optimizer.param_groups[0], first.device)
             trace.taken = fit.schedule.taken
+            self._early = self._steps_early(fit, optimizer)
+            if self._early is not None:
+                entered.enter_context(self._early.watching())
             for number, n in enumerate(fit.batches.active):
                 batch = fit.batches.at(number, n)
                 optimizer.zero_grad(set_to_none=True)
@@ -195,6 +201,15 @@ class SequentialStepper:
         trace.total = total.reshape(1).cpu().numpy()
         trace.counted = None if counting is None else counted.reshape(1).cpu().numpy()
         return trace
+
+    def _steps_early(self, fit: Fit, optimizer: torch.optim.Optimizer) -> EarlySteps | None:
+        """Return the optimizer's steps within backward passes; None where all gradients are needed at once."""
+        args, first = self._task.args, self._first
+        apart = fit.hooked or fit.noise is not None or args.clip_grad_norm is not None or args.accumulate > 1
+        shared = self._others or self._task.shard is not None or first.device.type != "cpu"
+        if apart or shared or self._task.layout.trained < LARGE or not steps_apart(optimizer):
+            return None
+        return EarlySteps(optimizer, first.moved)
 
     @contextlib.contextmanager
     def _holding(self, params: Tensor) -> Iterator[None]:
@@ -316,7 +331,10 @@ class SequentialStepper:
                 look.forward_ends()
                 if self._dropout is not None:
                     self._dropout.forward_ends()
-                loss.backward()
+                if self._early is None:
+                    loss.backward()
+                else:
+                    self._early.backward(loss)
                 look.backward_ends()
             losses.append(loss.detach())
         if not others:

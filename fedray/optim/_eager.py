@@ -16,6 +16,9 @@ def eager(kind: type[Optimizer]) -> type[Optimizer]:
 
     Args:
         kind: the class; not for ``differentiable=True``.
+
+    Returns:
+        The class; its ``eager_of`` is ``kind``.
     """
     step = inspect.unwrap(kind.step)
 
@@ -28,4 +31,4 @@ def eager(kind: type[Optimizer]) -> type[Optimizer]:
     without_grad.hooked = True  # type: ignore[attr-defined]
     plain = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
     members = {name: inspect.unwrap(getattr(kind, name)) for name in plain}
-    return type(kind.__name__, (kind,), {"step": without_grad, **members})
+    return type(kind.__name__, (kind,), {"step": without_grad, **members, "eager_of": kind})

@@ -43,6 +43,14 @@ ELEMENTWISE: tuple[type[Optimizer], ...] = (
 """Optimizers that treat every value by itself: one instance over ``[C, D]`` trains C clients at once."""
 
 
+def steps_apart(optimizer: Optimizer) -> bool:
+    """Return True if it is known to give each tensor the same bits whether that steps alone or with the others.
+
+    Of one that the user has made this is not known: it may have hooks, which would be called more often.
+    """
+    return getattr(type(optimizer), "eager_of", None) in ELEMENTWISE
+
+
 def no_plain_sgd(optimizer: Optimizer) -> str:
     """Return words for an optimizer whose steps are not the gradients times the learning rate; empty: they are.
 
