@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import is_dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -94,6 +94,24 @@ class Aggregator(ABC):
     @abstractmethod
     def zero(self, widths: Mapping[str, int], device: str) -> Accumulator:
         """Return an empty accumulator of the given widths."""
+
+    def clear(self, memory: Accumulator) -> Accumulator:
+        """Return an empty accumulator in memory of the widths and the type of one, whatever that holds."""
+        for part in memory.values():
+            part.zero_()
+        return memory
+
+    def form(self, accumulator: Accumulator) -> Any:
+        """Return all that has to be known of an accumulator from ``clear`` to find it in its memory again, pickled."""
+        return None
+
+    def formed(self, memory: Accumulator, form: Any) -> Accumulator:
+        """Return the accumulator of a form in its memory; of the form None what fills it."""
+        return memory
+
+    def filled(self, accumulator: Accumulator) -> Accumulator:
+        """Return an accumulator in the one form that crosses between nodes, of the form None, in its memory."""
+        return accumulator
 
     @abstractmethod
     def add(self, into: Accumulator, update: BlockUpdate, weight: float) -> None:

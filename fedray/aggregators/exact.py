@@ -7,7 +7,7 @@ Summation", ARITH 2013, with one bin), and counted in steps of the grid; after t
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ def add_rounded(total: Tensor, addend: Tensor, scale: float = 1.0) -> None:
     """Add ``round(scale * addend / GRID)`` to ``total``, ties to even, in cache-sized pieces.
 
     Args:
-        total: steps of the grid, float64 ``[n]``.
+        total: steps of the grid, float64 ``[n]``, or int32 where they fit.
         addend: float32 or float64 ``[n]``; ``scale`` times its magnitudes are below LIMIT.
         scale: the product is rounded to float64 first.
     """
@@ -50,37 +50,42 @@ def add_rounded(total: Tensor, addend: Tensor, scale: float = 1.0) -> None:
         place = slice(first, first + _PIECE)
         steps = addends[place].astype(np.float64)
         np.multiply(steps, scale / GRID, out=steps)
-        sums[place] += np.rint(steps, out=steps)
+        sums[place] += np.rint(steps, out=steps).astype(sums.dtype, copy=False)
 
 
-def add_change(total: Tensor, end: Tensor, start: Tensor, scale: float = 1.0) -> bool:
+def add_change(total: Tensor, end: Tensor, start: Tensor, scale: float = 1.0, limit: float = LIMIT) -> bool:
     """Add what :func:`add_rounded` would add of ``end - start``, in one pass over memory; both stay as they are.
 
     Each piece of the difference is checked and added while it is in the cache, and is never written to memory.
 
     Args:
-        total: steps of the grid, float64 ``[n]``, on the CPU.
+        total: steps of the grid, float64 ``[n]``, or int32 where they fit, on the CPU.
         end: float32 ``[n]``.
         start: float32 ``[n]``.
-        scale: at most 1; the product is rounded to float64 first.
+        scale: at most 1 in magnitude; the product is rounded to float64 first.
+        limit: of the magnitude of a difference.
 
     Returns:
-        True; False if a difference is not finite, or not below LIMIT in magnitude: then nothing was added.
+        True; False if a difference is not finite, or not below ``limit`` in magnitude: then nothing was added.
     """
     # A call of numpy takes half as long as one of torch, which shows in pieces as small as these.
     sums, ends, starts = total.numpy(), end.numpy(), start.numpy()
-    whole, wide = torch.empty(_PIECE), np.empty(_PIECE)
+    whole, wide, counted = torch.empty(_PIECE), np.empty(_PIECE), np.empty(_PIECE, sums.dtype)
     narrow = whole.numpy()
 
-    def rounded(place: slice) -> NDArray[np.float64] | None:
+    def rounded(place: slice) -> NDArray[Any] | None:
         size = place.stop - place.start
         change, steps = narrow[:size], wide[:size]
         np.subtract(ends[place], starts[place], out=change)
-        if not in_range(whole if size == _PIECE else whole[:size], LIMIT):
+        if not in_range(whole if size == _PIECE else whole[:size], limit):
             return None
         np.copyto(steps, change)
         np.multiply(steps, scale / GRID, out=steps)
-        return np.rint(steps, out=steps)
+        np.rint(steps, out=steps)
+        if sums.dtype == steps.dtype:
+            return steps
+        np.copyto(counted[:size], steps, casting="unsafe")
+        return counted[:size]
 
     places = [slice(first, min(first + _PIECE, len(sums))) for first in range(0, len(sums), _PIECE)]
     with np.errstate(over="ignore", invalid="ignore"):
@@ -89,7 +94,7 @@ def add_change(total: Tensor, end: Tensor, start: Tensor, scale: float = 1.0) ->
             if addend is None:
                 # Sums are exact: what is taken out again leaves the bits that were there.
                 for before in places[:number]:
-                    sums[before] -= cast(NDArray[np.float64], rounded(before))
+                    sums[before] -= cast(NDArray[Any], rounded(before))
                 return False
             sums[place] += addend
     return True
@@ -126,20 +131,25 @@ def joined(total: Tensor, coarse: Tensor) -> Tensor:
     return total.add_(coarse, alpha=UNIT / GRID)
 
 
-def values(total: Tensor, share: float) -> Tensor:
+def values(total: Tensor, share: float, out: Tensor | None = None) -> Tensor:
     """Return ``total * GRID / share`` as float32 ``[n]``, in the memory of ``total``, which is lost.
 
     A model's worth of new memory would cost more, in page faults, than the arithmetic.
 
     Args:
-        total: steps of the grid, float64 ``[n]``.
+        total: steps of the grid, float64 or int32 ``[n]``.
         share: the divisor.
+        out: other memory for the result.
     """
-    narrow, size = total.view(torch.float32)[: len(total)], _CACHED << 4
-    means = total.new_empty(min(size, len(total)))
+    # Whole numbers are copied first, which is to stay in the caches of two cores.
+    size = _CACHED << (4 if total.is_floating_point() else 1)
+    narrow = total.view(torch.float32)[: len(total)] if out is None else out
+    means = torch.empty(min(size, len(total)), dtype=torch.float64, device=total.device)
     # The narrow pieces lie before the wide ones that are still to be read.
     for piece, target in zip(total.split(size), narrow.split(size), strict=True):
-        target.copy_(torch.div(piece, share / GRID, out=means[: len(piece)]))
+        here = means[: len(piece)]
+        # torch divides whole numbers in float32, of too few bits.
+        target.copy_(torch.div(piece if piece.is_floating_point() else here.copy_(piece), share / GRID, out=here))
     return narrow
 
 

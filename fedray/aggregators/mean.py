@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
+from math import inf
 
 import numpy as np
 import torch
@@ -23,8 +24,18 @@ from fedray.aggregators.exact import (
     joined,
     values,
 )
+from fedray.aggregators.short import SHORT_ROOM, ShortSum, pays
 from fedray.core.messages import BUFFERS, DELTA, SHARE, STATISTICS, VECTOR, Aggregate, BlockUpdate, Floats, Parts
 from fedray.core.now import Now
+
+_SHORT = ".short"
+"""The name of the share of the weight in an accumulator that has short sums, as a tensor ``[1]``."""
+
+_PIECES = ".wide"
+"""The end of the name of the tensor that says which pieces of a short sum are wide."""
+
+Form = tuple[dict[str, list[bool]], float]
+"""The pieces that are wide of each short sum, and the share of the weight that is in them."""
 
 _WIDE = {name: f"{name}.coarse" for name in (BUFFERS, STATISTICS)}
 """Parts that may hold numbers of any usual magnitude, each with the second tensor of its accumulator."""
@@ -59,8 +70,52 @@ class Mean(Aggregator):
         return {**sent, **{coarse: sent[name] for name, coarse in _WIDE.items() if name in sent}}
 
     def zero(self, widths: Mapping[str, int], device: str) -> Accumulator:
-        """Return float64 zeros, one vector for each part, which count steps of the grid."""
-        return {name: torch.zeros(width, dtype=torch.float64, device=device) for name, width in widths.items()}
+        """Return float64 zeros, one vector for each part, which count steps of the grid; large ones on a CPU short."""
+        # Those of numpy, unlike torch's, take no memory before they are written to.
+        memory = {name: torch.from_numpy(np.zeros(width)).to(device) for name, width in widths.items()}
+        return self.formed(memory, self._empty(memory))
+
+    def clear(self, memory: Accumulator) -> Accumulator:
+        """Return zeros in the memory of an accumulator."""
+        total = self.formed(memory, self._empty(memory))
+        for name, part in memory.items():
+            if (short := _short(total, name)) is None:
+                part.zero_()
+            else:
+                short.clear()
+        return total
+
+    def form(self, accumulator: Accumulator) -> Form | None:
+        """Return which pieces of short sums are wide, and the share of the weight in them; None: no sum is short."""
+        if _SHORT not in accumulator:
+            return None
+        pieces = {name: part for name, part in accumulator.items() if name.endswith(_PIECES)}
+        return {n.removesuffix(_PIECES): p.tolist() for n, p in pieces.items()}, float(accumulator[_SHORT])
+
+    def formed(self, memory: Accumulator, form: Form | None) -> Accumulator:
+        """Return the accumulator of a form in its memory."""
+        if form is None:
+            return memory
+        pieces, share = form
+        wide = {name + _PIECES: torch.tensor(found) for name, found in pieces.items()}
+        return {**memory, **wide, _SHORT: torch.tensor([share], dtype=torch.float64)}
+
+    def filled(self, accumulator: Accumulator) -> Accumulator:
+        """Return float64 sums, all pieces of which are wide from now on."""
+        _widen(accumulator)
+        return _sums(accumulator)
+
+    def _empty(self, memory: Accumulator) -> Form | None:
+        """Return the form of an accumulator of nothing: large sums are short.
+
+        Not so what may be of any magnitude, or is in slots, nor what another class adds up.
+        """
+        own = type(self)
+        if (own.add, own.merge, own.finish) != _OWN:
+            return None
+        apart = {*_WIDE, *_WIDE.values(), *(name.removesuffix(SHARE) for name in memory if name.endswith(SHARE))}
+        large = {name: part for name, part in memory.items() if name not in apart and pays(part)}
+        return ({name: ShortSum.of(part).wide.tolist() for name, part in large.items()}, 0.0) if large else None
 
     def add(self, into: Accumulator, update: BlockUpdate, weight: float) -> None:
         """Fold one block."""
@@ -72,11 +127,17 @@ class Mean(Aggregator):
         placed = list(_by_slot(shares, update))
         for name, total in (*sums.items(), *((name, total) for name, _, total in placed)):
             _check(name, total, update.parts[name], limit)
-        if start is not None and not add_change(into[DELTA], update.parts[DELTA][0], start, scale):
-            raise _out_of_range(DELTA, LIMIT, [0])
+        _take(into, float(shares.sum()))
+        if start is not None:
+            whole = _short(into, DELTA)
+            change = update.parts[DELTA][0], start, scale
+            if not (add_change(into[DELTA], *change) if whole is None else whole.add_change(*change)):
+                raise _out_of_range(DELTA, LIMIT, [0])
         for name, total in sums.items():
             if name in _WIDE:
                 add_wide(into[name], into[_WIDE[name]], total, scale)
+            elif (short := _short(into, name)) is not None:
+                short.add(total, scale, limit)
             else:
                 add_rounded(into[name], total, scale)
         for name, place, total in placed:
@@ -87,29 +148,62 @@ class Mean(Aggregator):
 
     def merge(self, into: Accumulator, other: Accumulator) -> None:
         """Add exactly."""
-        for name, total in into.items():
-            total.add_(other[name])
+        _take(into, float(other[_SHORT]) if _SHORT in other else inf)
+        for name, total in _sums(into).items():
+            short, theirs = _short(into, name), _short(other, name)
+            if short is None:
+                total.add_(other[name] if theirs is None else theirs.filled())
+            else:
+                short.merge(other[name] if theirs is None else theirs)
         for name, coarse in _WIDE.items():
             if coarse in into:
                 carry(into[name], into[coarse])
 
     def finish(self, total: Mapping[str, Tensor], weight: float, planned: float, count: int, now: Now) -> Aggregate:
         """Divide by the accepted share of the planned weight; parts become float32."""
-        sums = self.totals(total)
-        weights = {name.removesuffix(SHARE): sums.pop(name) for name in total if name.endswith(SHARE)}
+        short = {name: found for name in total if (found := _short(total, name)) is not None}
+        sums = self.totals({name: part for name, part in total.items() if name not in short})
+        weights = {name.removesuffix(SHARE): sums.pop(name) for name in list(sums) if name.endswith(SHARE)}
         # A slot that has everybody has a share of exactly 1, so that its mean is that of a part without slots, bitwise.
         shares = {name: each / each.sum() for name, each in weights.items()}
         means = {name: _within(sums.pop(name), weight / planned, share) for name, share in shares.items()}
         means |= {name: values(part, weight / planned) for name, part in sums.items()}
+        means |= {name: found.values(weight / planned) for name, found in short.items()}
         return Aggregate(means, weight, count, shares={name: share.float() for name, share in shares.items()})
 
     def totals(self, accumulator: Mapping[str, Tensor]) -> Accumulator:
         """Return the sums of the parts in steps of the grid, in the memory of an accumulator, which is used up."""
-        total = dict(accumulator)
+        total = _sums(accumulator)
         for name, second in _WIDE.items():
             if (coarse := total.pop(second, None)) is not None:
                 joined(total[name], coarse)
         return total
+
+
+_OWN = Mean.add, Mean.merge, Mean.finish
+
+
+def _sums(accumulator: Mapping[str, Tensor]) -> Accumulator:
+    """Return the tensors of an accumulator without those that say how they are short."""
+    return {name: part for name, part in accumulator.items() if name != _SHORT and not name.endswith(_PIECES)}
+
+
+def _short(accumulator: Mapping[str, Tensor], name: str) -> ShortSum | None:
+    """Return a sum of an accumulator; None: it is not short."""
+    wide = accumulator.get(name + _PIECES)
+    return None if wide is None else ShortSum(accumulator[name], wide)
+
+
+def _take(into: Accumulator, share: float) -> None:
+    """Note that a share of the weight comes in; what is short becomes wide where that is more than it has room for."""
+    if _SHORT in into and float(into[_SHORT].add_(share)) > SHORT_ROOM:
+        _widen(into)
+
+
+def _widen(into: Accumulator) -> None:
+    for name in into:
+        if (short := _short(into, name)) is not None:
+            short.filled()
 
 
 def _summed(shares: Floats, parts: Parts) -> tuple[Parts, float]:

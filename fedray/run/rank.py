@@ -56,7 +56,7 @@ class RankWorker(Worker):
 
     def put(self, into: Accumulator) -> None:
         """Put all that was folded since ``begin`` into its places in an accumulator of whole updates."""
-        for name, part in self.finish().items():
+        for name, part in self.job.algorithm.aggregator.filled(self.finish()).items():
             self.shard.put(part.to(into[name].device), into[name])
 
     def local(self, clients: Ints, block: Block, models: Models | None = None) -> BlockUpdate:

@@ -155,8 +155,8 @@ class Worker:
 
     def put(self, into: Accumulator) -> None:
         """Put all of that into an accumulator elsewhere."""
-        for name, part in into.items():
-            part.copy_(self._accumulator[name])
+        for name, part in self.job.algorithm.aggregator.filled(self._accumulator).items():
+            into[name].copy_(part)
 
     def hold(self) -> HeldRows | None:
         """Leave rows of client state in memory from now on, for a store of the same process; None: there are none."""

@@ -247,8 +247,7 @@ class WorkerGroup(Group):
         worker.reading = worker.reading.plus(reading) if worker.reading else reading
         # Rows are in a file of this process, and outlive the worker.
         holder = worker if self.fold.aggregator.linear else None
-        if held is not None:
-            self.fold.hold(worker.accumulator, held)
+        self.fold.hold(worker.accumulator, held)
         self._ledger.accept(holder, {worker.shared[index]: report for index, report in reports.items()})
 
     @contextlib.contextmanager

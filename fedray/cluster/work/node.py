@@ -121,9 +121,9 @@ class NodeActor:
         """Give what was folded since ``header``, or nothing, to the sum of the process group."""
         assert self._ranks is not None
         folded = self._folded() if worked and header == self._begun else {}
-        fold = self._workers.fold
+        fold, rule = self._workers.fold, self._workers.fold.aggregator
         # A copy: the collective leaves partial sums behind, and where it breaks the object store is asked.
-        total = {name: t.clone() for name, t in folded.items()} or fold.aggregator.zero(fold.widths, "cpu")
+        total = {name: t.clone() for name, t in folded.items()} or rule.filled(rule.zero(fold.widths, "cpu"))
         with contextlib.suppress(ProcessGroupBroken):
             self._ranks.reduce(total)
 
@@ -138,7 +138,8 @@ class NodeActor:
 
     def _folded(self) -> Mapping[str, torch.Tensor]:
         if self._own is None:
-            self._own = self._workers.collect()
+            folded, rule = self._workers.collect(), self._workers.fold.aggregator
+            self._own = rule.filled(dict(folded)) if rule.linear else folded
         return self._own
 
     def work(self, call: int, header: RoundHeader, arrays: Arrays | None, packed: bytes) -> bytes:

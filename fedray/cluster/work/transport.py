@@ -139,7 +139,7 @@ class Collective(ObjectStore):
     def fetch(self, ledger: Ledger[Any], groups: Sequence[RemoteWorkerGroup], total: Accumulator, drop: Drop) -> int:
         if self._ranks is None or any(group not in groups for group in self._members) or not self._aggregator.linear:
             return super().fetch(ledger, groups, total, drop)
-        sent = self._aggregator.zero(self._widths, "cpu")
+        sent = self._aggregator.filled(self._aggregator.zero(self._widths, "cpu"))
         try:
             for group in self._members:
                 group.actor.contribute.remote(group.header, ledger.has_unkept(group))

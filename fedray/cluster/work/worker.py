@@ -112,6 +112,7 @@ class WorkerActor:
         if gpus:
             for buffer in (self._down, self._up):
                 pin(buffer or {})
+        self._aggregator = job.algorithm.aggregator
         self._tickets = TicketQueue(channel.tickets, channel.rank, channel.queue)
         self._folds_in_place = self._up is not None and gpus == 0 and self._leading is None
         self._name = name
@@ -136,8 +137,8 @@ class WorkerActor:
             packed: the pickled list of items.
 
         Returns:
-            Pickled: the report of each item that was done, by its position in the list; the
-            :class:`~fedray.cluster.work.rows.Held` rows, where what is folded is no sum; and a
+            Pickled: the report of each item that was done, by its position in the list; the form of the sum, or the
+            :class:`~fedray.cluster.work.rows.Held` rows, where what is folded is none; and a
             :class:`fedray.run.usage.Reading`.
         """
         items: list[Item] = pickle.loads(packed)
@@ -170,19 +171,21 @@ class WorkerActor:
     def _begin(self, broadcast: Broadcast) -> None:
         if self._rows is not None:
             self._rows.rewind()
+        into = None
         if self._folds_in_place:
             assert self._up is not None
-            for part in self._up.values():
-                part.zero_()
-        self._worker.begin(broadcast, self._up if self._folds_in_place else None)
+            into = self._aggregator.clear(self._up)
+        self._worker.begin(broadcast, into)
 
-    def _hand_over(self) -> Held | None:
+    def _hand_over(self) -> Any:
         if self._rows is not None:
             clients = np.concatenate([*self._clients, np.zeros(0, dtype=np.int64)])
             weight = np.concatenate([*self._weight, np.zeros(0)])
             self._clients, self._weight = [], []  # what was told of is not told of again
             return Held(self._rows.count - len(clients), clients, weight)
-        if self._up is not None and not self._folds_in_place:
+        if self._folds_in_place:
+            return self._aggregator.form(self._worker.finish())
+        if self._up is not None:
             self._worker.put(self._up)
         return None
 

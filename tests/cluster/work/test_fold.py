@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from fedray.aggregators.stored import StoredRows
 from fedray.cluster.work.fold import NodeFold
 from fedray.cluster.work.memory import Buffer
 from fedray.cluster.work.rows import Held, RowFile
+from fedray.core.messages import BlockUpdate
 
 WIDTHS = {"delta": 3, "control": 1}
 
@@ -23,12 +25,38 @@ def test_the_sum_is_exact_whoever_comes_first_and_lies_in_the_first(order: list[
     for number, buffer in enumerate(buffers):
         buffer.tensors["delta"].fill_(3.0**number)
         buffer.tensors["control"].fill_(2.0**-number)
+        fold.hold(buffer, None)
     given_ = [buffers[number] for number in order]
     total = fold.total(given_)
     assert total["delta"].tolist() == [40.0] * 3
     assert total["control"].tolist() == [1.875]
     assert total["delta"].data_ptr() == given_[0].tensors["delta"].data_ptr(), "O(P) memory: no copy is made"
     for buffer in given_:
+        buffer.close()
+
+
+@pytest.mark.parametrize("sizes", [[1e-4], [1e-4, 1e-4], [1e-4, 1.0], [1.0, 1e-4, 1e-4], [1.0, 1.0]])
+def test_sums_that_are_short_with_some_workers_and_wide_with_others_are_one(
+    sizes: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedray.aggregators.short.PIECE", 2)
+    mean, fold = Mean(), NodeFold(Mean(), WIDTHS)
+    expected = {name: torch.zeros(width, dtype=torch.float64) for name, width in WIDTHS.items()}
+    buffers = [buffer for _ in sizes if isinstance(buffer := fold.accumulator(), Buffer)]
+    one = np.ones(1)
+    for buffer, size in zip(buffers, sizes, strict=True):
+        there = mean.clear(buffer.handle.open())  # as its worker does, in another process
+        rows = {"delta": torch.tensor([[1e-4, 1e-4, size]]), "control": torch.full((1, 1), 1e-4)}
+        update = BlockUpdate(1, one.astype(int), rows, {}, one, one, one.astype(int))
+        for accumulator in (there, expected):
+            mean.add(accumulator, update, float(len(sizes)))
+        fold.hold(buffer, mean.form(there))
+    total = fold.total(buffers)
+    assert total["delta.wide"].tolist() == [False, max(sizes) == 1.0]
+    assert total["delta"].data_ptr() == buffers[0].tensors["delta"].data_ptr(), "no copy is made"
+    filled = mean.filled(dict(total))
+    assert all(torch.equal(filled[name], expected[name]) for name in WIDTHS)
+    for buffer in buffers:
         buffer.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,6 @@ from fedray.cluster.work import worker as module
 from fedray.cluster.work.connections import Endpoint
 from fedray.cluster.work.fold import NodeFold
 from fedray.cluster.work.memory import Buffer
-from fedray.cluster.work.rows import Held
 from fedray.cluster.work.tickets import TicketQueue
 from fedray.cluster.work.worker import Channel, RoundHeader, WorkerActor
 from fedray.core.messages import Block, Broadcast
@@ -39,7 +39,7 @@ class Node:
         channel = Channel(Endpoint(), self.buffer.handle, 0, 0, self.down.handle, self.up.handle)
         self.actor = WorkerActor(one.job, channel, "n/0", 0)
 
-    def work(self, items: list[Block], header: RoundHeader) -> tuple[dict[int, object], Held | None]:
+    def work(self, items: list[Block], header: RoundHeader) -> tuple[dict[int, object], Any]:
         """Let it take all tickets there are."""
         self.tickets.open()
         reports, held, reading = pickle.loads(self.actor.work(header, pickle.dumps(items)))
@@ -95,14 +95,14 @@ def test_it_folds_in_place_to_the_bits_of_one_process_and_goes_on_in_the_round(m
     header = RoundHeader(1, 1, weight)
     assert isinstance(node.up, Buffer)
     for some in (items[:1], items[1:]):
-        reports, held = node.work(some, header)
+        reports, form = node.work(some, header)
         assert sorted(reports) == list(range(len(some)))
-        assert held is None
-    expected = inline(node.one, items, weight)
-    assert all(torch.equal(node.up.tensors[name], part) for name, part in expected.items())
-    node.work(items[:1], RoundHeader(1, 1, weight, take=1))
-    alone = inline(node.one, items[:1], weight)
-    assert all(torch.equal(node.up.tensors[name], part) for name, part in alone.items()), "a take begins at zero"
+    rule = Mean()
+    folded, expected = rule.filled(rule.formed(node.up.tensors, form)), rule.filled(inline(node.one, items, weight))
+    assert all(torch.equal(folded[name], part) for name, part in expected.items())
+    _, form = node.work(items[:1], RoundHeader(1, 1, weight, take=1))
+    folded, alone = rule.filled(rule.formed(node.up.tensors, form)), rule.filled(inline(node.one, items[:1], weight))
+    assert all(torch.equal(folded[name], part) for name, part in alone.items()), "a take begins at zero"
 
 
 def test_rows_are_written_once_and_a_round_begins_with_none(make: Make) -> None:
