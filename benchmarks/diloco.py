@@ -3,7 +3,7 @@
 A small language model of characters learns the sources of Python's standard library: four sites have different
 packages, and one more set of files is held out.  The yardstick is a bare loop, in which the four exchange gradients in
 each step: AdamW on the mean of four batches.  From its model after some steps on, the same recipe goes on as DiLoCo,
-which exchanges once in H steps, through ``fedray.train``.  Losses are means over the held-out characters.
+which exchanges once in H steps, or a fragment of the model in each P-th of them, through ``fedray.train``.  Losses are means over the held-out characters.
 
     python -m benchmarks.diloco --lines lines.jsonl --picture docs/diloco.svg
 """
@@ -71,7 +71,7 @@ class Row:
 
     Args:
         algorithm: the algorithm.
-        steps: H, the steps from one exchange to the next.
+        steps: the steps from one exchange to the next: H, or, of P fragments, H / P.
         transforms: of outer gradients.
         sites: the sites that take part.
     """
@@ -85,12 +85,22 @@ class Row:
 OURS = fedray.DiLoCo(momentum=0.7)
 """DiLoCo with less momentum than its default, 0.9, which remembers ten exchanges: here there are sixteen in all."""
 
+
+def streaming(fragments: int, **options: Any) -> fedray.DiLoCo:
+    """Return the same of so many fragments, of which each round exchanges one."""
+    return fedray.StreamingDiLoCo(momentum=OURS.momentum, fragments=fragments, **options)
+
+
 ROWS = {
     "DiLoCo, H = 50": Row(OURS),
     "DiLoCo, H = 50, int8": Row(OURS, transforms=[fedray.Int8()]),
     "DiLoCo, H = 50, int4": Row(OURS, transforms=[fedray.Int4()]),
     "DiLoCo, H = 50, moments reset": Row(replace(OURS, keep=False)),
     "DiLoCo, H = 50, momentum 0.9": Row(fedray.DiLoCo()),
+    "DiLoCo, H = 100": Row(OURS, steps=100),
+    "streaming DiLoCo, H = 100, 2 fragments": Row(streaming(2), steps=50),
+    "streaming DiLoCo, H = 100, 4 fragments": Row(streaming(4), steps=25),
+    "streaming DiLoCo, H = 100, 4 fragments, alpha 0.5, delay 5": Row(streaming(4, alpha=0.5, delay=5), steps=25),
     "one site alone": Row(fedray.DiLoCo(server_lr=1.0, momentum=0.0), sites=1),
 }
 SYNCHRONOUS = "synchronous"

@@ -26,7 +26,8 @@ def check_step(algorithm: Composition, task: LocalTask, vector: Tensor) -> None:
         vector: the model ``[P]``, which is left as it is.
 
     Raises:
-        ConfigError: it fails, tells something else than numbers, or keeps other tensors than it started with.
+        ConfigError: it fails, tells something else than numbers, keeps other tensors than it started with, or moves
+            what does not travel in the round.
     """
     who = f"algorithm: the server's step of {algorithm.name}"
     try:
@@ -34,11 +35,16 @@ def check_step(algorithm: Composition, task: LocalTask, vector: Tensor) -> None:
         kept = {name: tensor.shape for name, tensor in server.state.items()}
         server.enter(1)
         _check_rows(algorithm, server)
+        before = vector if task.fragments is None else vector.clone()
         told = algorithm.program.step(server, _small(algorithm, task.layout))
         _ = {str(name): float(number) for name, number in (told or {}).items()}
         left = {name: tensor.shape for name, tensor in server.state.items()}
     except Exception as error:
         raise ConfigError(f"{who} fails: {one_line(error)}") from error
+    for place in (fragment := task.moved(2) or ()):
+        before[place] = server.vector[place]
+    if fragment and not torch.equal(before, server.vector):
+        raise ConfigError(f"{who} moves more than the fragment of the round: s.move(delta) moves that alone")
     if left != kept:
         raise ConfigError(
             f"{who} leaves {', '.join(left) or 'nothing'} in s.state, of other names or shapes than its start, "

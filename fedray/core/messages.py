@@ -52,12 +52,14 @@ class Broadcast:
         weight: total planned aggregation weight of the cohort: weights are divided by it before the sum, so that the
             sum has the magnitude of one update.
         key: on a worker, that of the noise which the clients in hand draw themselves; empty: they draw none.
+        moved: the places of ``model`` that may differ from what it was in the round before; None: any.
     """
 
     round: int
     parts: Parts
     weight: float
     key: bytes = field(default=b"", repr=False)
+    moved: tuple[slice, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

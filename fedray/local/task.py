@@ -202,6 +202,12 @@ class LocalTask:
         """
         return fragments_of(self.program, self.layout)
 
+    def moved(self, round: int) -> tuple[slice, ...] | None:
+        """Return the places of the model that a round may begin with other values in than the one before; None: any."""
+        if self.fragments is None or round < 2:
+            return None
+        return (*self.fragments.at(round - 1).columns.places, slice(self.layout.trained, self.layout.size))
+
     @cached_property
     def moments(self) -> Moments | None:
         """The state of client optimizers that is kept; None: none.

@@ -227,7 +227,7 @@ class Rounds:
         self._addressed.begin(round, alone)
         if state.statistics is not None:
             parts[STATISTICS] = state.statistics
-        return Broadcast(round, parts, weight)
+        return Broadcast(round, parts, weight, moved=self._plan.task.moved(round))
 
     def _train(self, down: Broadcast, clients: Ints, survey: bool = False) -> tuple[list[Report] | None, float]:
         """Let clients train, or answer a survey, in blocks that fit; return None if stopped, and when it began."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from fedray.algorithms.composition import Composition, compose
 from fedray.algorithms.rehearsal import check_step
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
+from fedray.core.layout import Layout
 from fedray.core.messages import Aggregate, Parts
 from fedray.local.program import Profile
 from fedray.server import Server
@@ -62,6 +64,28 @@ def test_a_step_that_is_wrong_is_refused_before_the_run(kind: str, words: str) -
     with pytest.raises(ConfigError, match=words):
         check_step(made(kind), TASK, vector)
     assert not vector.any()
+
+
+@dataclass(frozen=True)
+class Halves(FedAvg):
+    """One half of the model travels in each round; the step may move the other one as well."""
+
+    beside: float = 0.0
+
+    def split(self, layout: Layout) -> Sequence[Collection[str]]:
+        names = [entry.name for entry in layout.parameters]
+        return names[:2], names[2:]
+
+    def step(self, s: Server, total: Aggregate) -> None:
+        s.move(total["delta"])
+        s.params[-1] += self.beside
+
+
+def test_a_step_moves_the_fragment_of_the_round_alone() -> None:
+    task = local_task(class_problem(), program=Halves())
+    check_step(compose(Halves(), [], Mean(), LocalSection(2, 8)), task, torch.zeros(SIZE))
+    with pytest.raises(ConfigError, match=r"Halves moves more than the fragment of the round: s\.move\(delta\)"):
+        check_step(compose(Halves(beside=1.0), [], Mean(), LocalSection(2, 8)), task, torch.zeros(SIZE))
 
 
 def test_the_step_hears_what_a_round_gives_it() -> None:

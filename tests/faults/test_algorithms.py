@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from fedray.algorithms import AFL, Centralized, Ditto, FedAMP, FedPer, HeteroFL, Mime, Scaffold
+from fedray.algorithms import AFL, Centralized, Ditto, FedAMP, FedPer, HeteroFL, Mime, Scaffold, StreamingDiLoCo
 from fedray.algorithms.base import Algorithm
 from fedray.cluster.place.slots import WorkerArgs
 from fedray.cluster.work.executor import RayExecutor
@@ -44,6 +44,7 @@ ON_TWO_NODES: list[Algorithm] = [
     FedAMP(alpha=1.0),
     HeteroFL(),
     Centralized(),
+    StreamingDiLoCo(keep=False, alpha=0.5),
     Typed(),
 ]
 
@@ -59,6 +60,7 @@ def traits(algorithm: Algorithm, folder: Path) -> dict[str, bool]:
         "personal": layout.personal > 0,
         "pools": algorithm.pools,
         "variants": bool(algorithm.variants()),
+        "fragments": plan.task.fragments is not None,
     }
 
 
@@ -147,3 +149,28 @@ def test_an_algorithm_whose_workers_die_on_two_nodes(
     told_alike(records, expected)
     left_alike(one, quiet)
     assert records[ROUNDS - 1].usage["retries"] >= 1
+
+
+def test_of_fragments_a_node_is_told_what_has_moved(nodes: Nodes, tmp_path: Path) -> None:
+    """In the first round all of the model goes to it, in the others a part; the bits are those of one process."""
+    algorithm, sent = StreamingDiLoCo(keep=False, fragments=2, alpha=0.5), list[int]()
+    quiet, one = usual(tmp_path / "quiet", algorithm), usual(tmp_path / "nodes", algorithm)
+    expected = quiet.run()
+    nodes.plan()
+    executor = RayExecutor(one.job, WorkerArgs(workers=1))
+    publish = executor._transport.publish
+
+    def counted(*args: Any) -> int:
+        sent.append(publish(*args))
+        return sent[-1]
+
+    executor._transport.publish = counted  # type: ignore[method-assign]
+    try:
+        all_present(executor, 2)
+        records = go(one, executor)
+    finally:
+        executor.close()
+    told_alike(records, expected)
+    left_alike(one, quiet)
+    assert sent[0] == 4 * one.plan.layout.size
+    assert all(told < sent[0] for told in sent[1:])

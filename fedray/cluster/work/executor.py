@@ -97,7 +97,7 @@ class RayExecutor:
         self._fetched, self._lost = {}, 0
         for group in self.nodes.own:
             group.begin(self._header, down.parts)
-        self._network = self._transport.publish(self._header, down.parts, self.nodes.others)
+        self._network = self._transport.publish(self._header, down.parts, self.nodes.others, down.moved)
 
     def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
         """Let the groups do the items, longest first, each taking more when it is done.

@@ -19,6 +19,7 @@ from fedray.aggregators.base import Accumulator, Aggregator
 from fedray.aggregators.stored import StoredRows
 from fedray.cluster.place.placement import GroupSpec
 from fedray.cluster.place.reservation import Reservation
+from fedray.cluster.work.changes import PLACES, with_changes
 from fedray.cluster.work.collective import ProcessGroup, ProcessGroupBroken, RankSpec
 from fedray.cluster.work.group import WorkerGroup
 from fedray.cluster.work.payload import Payload
@@ -136,6 +137,14 @@ class NodeActor:
             raise ProcessGroupBroken("the broadcast of the process group did not arrive")
         return self._workers.down.tensors
 
+    def _whole(self, header: RoundHeader, arrays: Arrays) -> Mapping[str, torch.Tensor]:
+        """Return the parts of a broadcast, of which only what has changed may have come."""
+        model, parts = self._workers.down.tensors["model"], read_only(arrays)
+        if PLACES in parts:
+            assert self._begun is not None
+            assert self._begun.number in (header.number - 1, header.number), "it lacks what the others begin with"
+        return with_changes(parts, model)
+
     def _folded(self) -> Mapping[str, torch.Tensor]:
         if self._own is None:
             folded, rule = self._workers.collect(), self._workers.fold.aggregator
@@ -156,7 +165,7 @@ class NodeActor:
         """
         if call != self._call:
             if header != self._begun:
-                self._begin(header, self._received(header) if arrays is None else read_only(arrays))
+                self._begin(header, self._received(header) if arrays is None else self._whole(header, arrays))
             inject.point("node.begin", header.round)
             reports = self._workers.work(pickle.loads(packed), self._stop.is_set)
             self._answer = pickle.dumps(self._answered(reports))

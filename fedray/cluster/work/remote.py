@@ -67,11 +67,14 @@ class RemoteWorkerGroup(Group):
     Args:
         payload: reference to the :class:`fedray.cluster.work.payload.Payload`.
         spec: the workers, and their node.
+
+    Attributes:
+        has: the number of the last broadcast that it has worked on, so that its node has all of it.
     """
 
     def __init__(self, payload: Any, spec: GroupSpec) -> None:
         super().__init__(spec)
-        self.network = 0
+        self.network, self.has = 0, -1
         self.header = RoundHeader(0, 0, 1.0)
         self._arrays: Any = None
         self._calls = 0
@@ -148,6 +151,7 @@ class RemoteWorkerGroup(Group):
         if answer is None:
             return None
         self.network += len(packed) + len(answer)
+        self.has = self.header.number
         self._note(pickle.loads(answer))
         return self._last.reports
 

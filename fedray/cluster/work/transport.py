@@ -12,6 +12,7 @@ from ray.exceptions import RayError
 from torch import Tensor
 
 from fedray.aggregators.base import Accumulator, Aggregator
+from fedray.cluster.work.changes import changed
 from fedray.cluster.work.collective import PATIENCE, Backend, ProcessGroup, ProcessGroupBroken, Rendezvous, devices
 from fedray.cluster.work.ledger import Ledger
 from fedray.cluster.work.node import merge_into
@@ -21,6 +22,8 @@ from fedray.cluster.work.worker import RoundHeader
 _log = logging.getLogger(__name__)
 
 _FAN_IN = 8
+
+Moved = tuple[slice, ...] | None
 
 Drop = Callable[[RemoteWorkerGroup, GroupLost], None]
 
@@ -38,28 +41,52 @@ class ObjectStore:
     def __init__(self, aggregator: Aggregator, widths: Mapping[str, int]) -> None:
         self._aggregator, self._widths = aggregator, widths
         self._arrays: Any = None
+        self._changes: tuple[Any, int] | None = None
         self._sent: tuple[RoundHeader, Mapping[str, Tensor]] | None = None
+        self._moved: Moved = None
 
-    def publish(self, header: RoundHeader, parts: Mapping[str, Tensor], groups: Sequence[RemoteWorkerGroup]) -> int:
-        """Make a broadcast known to groups; returns how many bytes cross the network."""
+    def publish(
+        self,
+        header: RoundHeader,
+        parts: Mapping[str, Tensor],
+        groups: Sequence[RemoteWorkerGroup],
+        moved: Moved = None,
+    ) -> int:
+        """Make a broadcast known to groups; returns how many bytes cross the network.
+
+        Args:
+            header: of the round.
+            parts: all of the broadcast.
+            groups: those that are there.
+            moved: the places of the model that may have changed since the last call; None: any.
+        """
+        self._moved = moved if self._sent is not None and self._sent[0].round >= header.round - 1 else None
         self._sent = header, parts
-        # Drop the old object first: its pages are then used again, ten times faster than new ones.
-        self._arrays = None
-        for group in groups:
-            self.welcome(group)
-        return _size(parts) * len(groups)
+        # Drop the old objects first: their pages are then used again, ten times faster than new ones.
+        self._arrays = self._changes = None
+        return sum(self._tell(group) for group in groups)
 
     def welcome(self, group: RemoteWorkerGroup) -> None:
         """Make the broadcast of the round, if one has begun, known to one more group."""
+        self._tell(group)
+
+    def _tell(self, group: RemoteWorkerGroup) -> int:
+        """Begin the round of a group, by what has changed where it has worked on the broadcast before; count bytes."""
         if self._sent is None:
-            return
+            return 0
         header, parts = self._sent
-        if self._arrays is None:
-            try:
-                self._arrays = ray.put({name: part.cpu().numpy() for name, part in parts.items()})
-            except FULL as error:
-                raise no_room("the driver's node", header.round) from error
+        try:
+            if self._moved is not None and group.has == header.number - 1:
+                if self._changes is None:
+                    changes = changed(parts, self._moved)
+                    self._changes = put(changes), _size(changes)
+                group.begin(header, self._changes[0])
+                return self._changes[1]
+            self._arrays = put(parts) if self._arrays is None else self._arrays
+        except FULL as error:
+            raise no_room("the driver's node", header.round) from error
         group.begin(header, self._arrays)
+        return _size(parts)
 
     def fetch(self, ledger: Ledger[Any], groups: Sequence[RemoteWorkerGroup], total: Accumulator, drop: Drop) -> int:
         """Bring what groups folded into ``total``, and keep it; returns how many bytes cross the network.
@@ -121,7 +148,14 @@ class Collective(ObjectStore):
         self._ranks: ProcessGroup | None = None
         self._members: list[RemoteWorkerGroup] = []
 
-    def publish(self, header: RoundHeader, parts: Mapping[str, Tensor], groups: Sequence[RemoteWorkerGroup]) -> int:
+    def publish(
+        self,
+        header: RoundHeader,
+        parts: Mapping[str, Tensor],
+        groups: Sequence[RemoteWorkerGroup],
+        moved: Moved = None,
+    ) -> int:
+        # All of it: a collective that broke has left any values behind.
         up = [group for group in groups if group.is_up]
         try:
             self._gather(up)
@@ -194,6 +228,11 @@ class Collective(ObjectStore):
     def _break(self, error: ProcessGroupBroken) -> None:
         _log.warning("the collective broke, this round goes through the object store (%s)", str(error).splitlines()[0])
         self._leave()
+
+
+def put(parts: Mapping[str, Tensor]) -> Any:
+    """Put vectors into the object store."""
+    return ray.put({name: part.cpu().numpy() for name, part in parts.items()})
 
 
 def _size(parts: Mapping[str, Tensor]) -> int:

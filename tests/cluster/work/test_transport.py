@@ -14,6 +14,7 @@ from ray.exceptions import ObjectStoreFullError
 
 from fedray.aggregators import Mean, Median
 from fedray.cluster.work import transport
+from fedray.cluster.work.changes import with_changes
 from fedray.cluster.work.collective import ProcessGroupBroken
 from fedray.cluster.work.ledger import Ledger
 from fedray.cluster.work.remote import GroupLost
@@ -33,7 +34,7 @@ class Group:
 
     def __init__(self, value: float, lost: bool = False) -> None:
         self.value, self.lost, self.is_up = value, lost, True
-        self.header, self.takes = RoundHeader(0, 0, 1.0), 0
+        self.header, self.takes, self.has = RoundHeader(0, 0, 1.0), 0, -1
         self.arrays: Any = "nothing"
         self.spec = type("Spec", (), {"node": "n"})
         self.actor = Actor(FakeRay(), self)
@@ -136,6 +137,28 @@ def test_a_broadcast_is_put_once_and_told_to_whoever_comes_later(monkeypatch: py
         assert group.header == HEADER
         assert group.arrays["model"].tolist() == [0.0, 1.0, 2.0, 3.0]
     assert len(puts) == 1
+
+
+def test_a_group_that_worked_on_the_last_broadcast_is_told_what_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All others are told all of it: who comes late, and who had nothing to do."""
+    monkeypatch.setattr(transport, "ray", FakeRay())
+    way, worked, idle = ObjectStore(Mean(), WIDTHS), Group(1.0), Group(2.0)
+    moved = (slice(1, 2), slice(3, 4))
+    way.publish(HEADER, DOWN, [worked, idle], moved)  # type: ignore[list-item]
+    assert worked.arrays["model"].tolist() == idle.arrays["model"].tolist() == DOWN["model"].tolist()
+    worked.has, idle.has, late = 3, 2, Group(3.0)
+    down = {"model": torch.tensor([0.0, -1.0, 2.0, -3.0]), "more": torch.ones(2)}
+    sent = way.publish(RoundHeader(4, 4, 1.0), down, [worked, idle], moved)  # type: ignore[list-item]
+    assert sent == 4 * (2 + 2) + 8 * 4 + 4 * (4 + 2)
+    way.welcome(late)  # type: ignore[arg-type]
+    told = {name: torch.from_numpy(array) for name, array in worked.arrays.items()}
+    assert told["model.values"].tolist() == [-1.0, -3.0]
+    assert with_changes(told, DOWN["model"].clone())["model"].tolist() == down["model"].tolist()
+    for group in (idle, late):
+        assert group.arrays["model"].tolist() == down["model"].tolist()
+    worked.has = 4
+    way.publish(RoundHeader(5, 5, 1.0), down, [worked])  # type: ignore[list-item]
+    assert "model" in worked.arrays, "nobody has said what has changed"
 
 
 def test_a_store_without_room_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
