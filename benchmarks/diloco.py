@@ -3,7 +3,8 @@
 A small language model of characters learns the sources of Python's standard library: four sites have different
 packages, and one more set of files is held out.  The yardstick is a bare loop, in which the four exchange gradients in
 each step: AdamW on the mean of four batches.  From its model after some steps on, the same recipe goes on as DiLoCo,
-which exchanges once in H steps, or a fragment of the model in each P-th of them, through ``fedray.train``.  Losses are means over the held-out characters.
+which exchanges once in H steps, or one of P fragments of the model in each P-th of them, through ``fedray.train``.
+Losses are means over the held-out characters.
 
     python -m benchmarks.diloco --lines lines.jsonl --picture docs/diloco.svg
 """

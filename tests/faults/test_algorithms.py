@@ -151,7 +151,9 @@ def test_an_algorithm_whose_workers_die_on_two_nodes(
     assert records[ROUNDS - 1].usage["retries"] >= 1
 
 
-def test_of_fragments_a_node_is_told_what_has_moved(nodes: Nodes, tmp_path: Path) -> None:
+def test_of_fragments_a_node_is_told_what_has_moved(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the first round all of the model goes to it, in the others a part; the bits are those of one process."""
     algorithm, sent = StreamingDiLoCo(keep=False, fragments=2, alpha=0.5), list[int]()
     quiet, one = usual(tmp_path / "quiet", algorithm), usual(tmp_path / "nodes", algorithm)
@@ -164,7 +166,7 @@ def test_of_fragments_a_node_is_told_what_has_moved(nodes: Nodes, tmp_path: Path
         sent.append(publish(*args))
         return sent[-1]
 
-    executor._transport.publish = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(executor._transport, "publish", counted)
     try:
         all_present(executor, 2)
         records = go(one, executor)
