@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fedray.audit.membership import Among, rows_of
-from fedray.audit.runs import run
+from fedray.audit.runs import check_whole, run
 from fedray.core.errors import ConfigError, listed
 from fedray.core.layout import Layout
 from fedray.core.messages import DELTA, Block, Ints
@@ -86,6 +86,7 @@ def intercepted(config: Config, round: int, client: str | None, released: bool) 
         RunFailed: a round cannot go on.
     """
     plan = config.plan().bare()
+    check_whole(plan)
     # Who is in a round is known before: of all clients, but by the seed, also where a run would hide it.
     plan = replace(plan, sampler=Among(plan.sampler, np.arange(len(plan.task.data))))
     if not 1 <= round <= plan.rounds:

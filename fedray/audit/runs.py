@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fedray.core.errors import ConfigError
 from fedray.core.record import RoundRecord
 from fedray.models.prototype import last_of
 from fedray.run.executor import InlineExecutor
@@ -29,6 +30,15 @@ HERE = [
 """Changes of a config, so that its runs are done in this process."""
 
 MakeExecutor = Callable[[Job, Sequence[torch.device]], InlineExecutor]
+
+
+def check_whole(plan: Plan) -> None:
+    """Raise ConfigError if updates are not of the whole model."""
+    if plan.task.fragments is not None:
+        raise ConfigError(
+            f"algorithm: clients of {plan.algorithm.name} send a fragment of the model, another one in each round, and "
+            "whole updates are looked at here: take an algorithm without fragments"
+        )
 
 
 def run(

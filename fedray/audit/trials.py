@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.audit.bound import Guesses, Line
-from fedray.audit.runs import run
+from fedray.audit.runs import check_whole, run
 from fedray.audit.targets import target_of
 from fedray.core.errors import ConfigError
 from fedray.core.record import RoundRecord
@@ -65,6 +65,7 @@ class Audit:
                 "must be at least 2"
             )
         plan = replace(config, transforms=(*config.transforms, *self._target.transforms)).plan()
+        check_whole(plan)
         plan = self._target.place(plan, canaries)
         self._trials, self._count, self._threads = trials, canaries, config.place.worker.threads
         self.plan: Plan = plan.bare()

@@ -82,6 +82,12 @@ def test_it_is_done_to_the_client_that_is_named(tmp_path: Path) -> None:
         ((), 3, None, "--round 3: the config has rounds 1 to 2"),
         ((), 1, "nobody", "--client nobody: it is not in round 1"),
         (("transforms=[secure_sum]", "sampler.clients=4"), 1, None, "transforms: the server sees masked updates"),
+        (
+            ("algorithm={name: streaming_diloco, keep: false}",),
+            1,
+            None,
+            "algorithm: clients of streaming_diloco send a",
+        ),
         (("sampler={name: poisson, rate: 1e-9}",), 1, None, "--round 1: nobody is in it"),
     ],
 )

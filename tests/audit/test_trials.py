@@ -172,3 +172,8 @@ def test_what_cannot_be_audited_is_said(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         audit(tmp_path, trials, canaries, *changes)
+
+
+def test_updates_of_fragments_are_not_audited(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^algorithm: clients of streaming_diloco send a fragment of the model"):
+        audit(tmp_path, 2, 1, "algorithm={name: streaming_diloco, keep: false}")
