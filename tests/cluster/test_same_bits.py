@@ -35,6 +35,12 @@ PARTS: dict[str, dict[str, Any]] = {
     "topk": {"transforms": [fedray.Clip(norm=0.5), fedray.TopK(fraction=0.2)]},
     "median": {"aggregator": fedray.Median()},
     "krum": {"aggregator": fedray.MultiKrum(byzantine=10, keep=5)},
+    # Sums of other columns in each round, in the same memory.
+    "fragments": {
+        "algorithm": fedray.StreamingDiLoCo(fragments=3, alpha=0.5, keep=False),
+        "transforms": [fedray.TopK(fraction=0.2)],
+    },
+    "fragments, median": {"algorithm": fedray.StreamingDiLoCo(keep=False), "aggregator": fedray.Median()},
     "alie": {"aggregator": fedray.TrimmedMean(0.1), "attack": fedray.ALIE(clients=0.3, z=1.0)},
 }
 
