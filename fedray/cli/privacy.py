@@ -118,7 +118,7 @@ def _of_run(run_dir: Path, delta: float | None, accountant: Accountant | None, e
     from fedray.privacy.accounting import counted_by
     from fedray.privacy.client_ledger import ClientLedger
     from fedray.privacy.ledger import Ledger
-    from fedray.privacy.statement import statement
+    from fedray.privacy.statement import lost_words, statement
     from fedray.rundir.names import LEDGER
 
     if not (run_dir / LEDGER).exists():
@@ -140,7 +140,7 @@ def _of_run(run_dir: Path, delta: float | None, accountant: Accountant | None, e
         typer.echo(json.dumps({"epsilon": finite(found), "delta": at, "accountant": by, "releases": releases}))
         return
     show(_table(ledger, at, None if everything else _SHOWN))
-    made = f"{counted(len(ledger), 'release')} in {counted(ledger.rounds, 'round')}"
+    made = f"{counted(len(ledger), 'release')} in {counted(ledger.rounds, 'round')}{lost_words(ledger)}"
     rows = [("epsilon", f"{found:.4g} at delta {at:g} ({by}), of {made}")]
     if by != "rdp" and len(ledger):
         rows.append(("", "the lines of the table are counted by rdp, which is quick, and above what pld counts"))
@@ -169,7 +169,7 @@ def _section(run_dir: Path) -> Privacy | None:
 
 def _table(ledger: Ledger, delta: float, most: int | None) -> Grid:
     from fedray.core.terminal import Grid
-    from fedray.privacy.ledger import Ledger
+    from fedray.privacy.ledger import LOST, Ledger
 
     entries, counts, times = list(ledger), Counter[int](), list[int]()
     for entry in entries:
@@ -182,6 +182,7 @@ def _table(ledger: Ledger, delta: float, most: int | None) -> Grid:
             continue
         told = entry.circumstances
         again = f" ({_ordinal(times[place])} release)" if times[place] > 1 else ""
+        again += " (reserved)" if entry.id == LOST else ""
         row = [f"{entry.round:,}{again}", f"{entry.release.noise_multiplier:g}", f"{entry.release.rate:g}"]
         row += [entry.release.sampling, _noise(entry)]
         row += ["?"] * 3 if told is None else map(_short, (told.expected, told.norm, told.noise_std))

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import psutil
 import torch
 
 from fedray.cluster.start.token import token_file
 from fedray.config.plugins import load_plugins
 from fedray.core.errors import ConfigError, RunFailed, counted
+from fedray.rundir.boots import file_system
 from fedray.slurm.commands import ask
 
 PORTS = range(20_000, 32_000, 1_500)
@@ -174,19 +174,7 @@ def look_at(path: str) -> Folder:
     marker = None
     with suppress(OSError):
         marker = (folder / MARKER).read_text()
-    return Folder(path, _file_system(folder), free, error, marker)
-
-
-def _file_system(folder: Path) -> str:
-    """Return the type of the mount that the folder lies on."""
-    best, kind = -1, ""
-    with suppress(OSError):
-        real = folder.resolve()
-        for mount in psutil.disk_partitions(all=True):
-            point = Path(mount.mountpoint)
-            if real.is_relative_to(point) and len(point.parts) >= best:
-                best, kind = len(point.parts), mount.fstype
-    return kind
+    return Folder(path, file_system(folder), free, error, marker)
 
 
 def _version(package: str) -> str | None:

@@ -56,6 +56,11 @@ class Journal(Generic[E]):
         """
         raise NotImplementedError
 
+    @classmethod
+    def entries_of(cls, lines: Iterable[bytes]) -> list[E]:
+        """Make entries of the lines behind the head; errors are ValueError, and those of :meth:`entry_of`."""
+        return [cls.entry_of(json.loads(line)) for line in lines]
+
     def add(self, entry: E) -> None:
         """Take an entry that is written down."""
         self._entries.append(entry)
@@ -118,24 +123,24 @@ class Journal(Generic[E]):
                 raise ConfigError(
                     f"{path}: a ledger of format {first['format']}; this fedray reads {cls.format}: update it"
                 )
-            return cls(path, str(first["ledger"]), [cls.entry_of(json.loads(line)) for line in lines[:-1]])
+            return cls(path, str(first["ledger"]), cls.entries_of(lines[:-1]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path}: not a ledger of privacy, or a changed one ({error})") from error
 
     @classmethod
-    def resume(cls, path: Path, id: str, least: int) -> Self:
+    def resume(cls, path: Path, id: str | None = None, least: int = 0) -> Self:
         """Read the ledger of a run that goes on, and make it whole where a kill has cut its last line.
 
         Args:
             path: the file.
-            id: of the ledger that the checkpoint belongs to.
+            id: of the ledger that the checkpoint belongs to; None: there is no checkpoint yet.
             least: the number of releases that there were at the checkpoint.
 
         Raises:
             ConfigError: it is that of another run, or has lost entries: what was spent is not known.
         """
         found = cls.read(path)
-        if found.id != id:
+        if id is not None and found.id != id:
             raise ConfigError(f"{path}: the ledger of another run than the checkpoint's; put back the one that it had")
         if len(found) < least:
             raise ConfigError(
@@ -153,10 +158,28 @@ class Journal(Generic[E]):
             OSError: the disk is full, or fails: nothing must be made of them.
         """
         if new := list(entries):
-            self._file.append(b"".join(_line(entry.to_json()) for entry in new))
+            self.note(*(entry.to_json() for entry in new))
             for entry in new:
                 self.add(entry)
 
+    def note(self, *lines: Mapping[str, Any], forced: bool = True) -> None:
+        """Write lines down; those of entries are still to be taken.
+
+        Args:
+            lines: the lines, ready for JSON.
+            forced: wait until they, and all before them, are on the disk.
+
+        Raises:
+            OSError: as for :meth:`append`; none of the lines is there.
+        """
+        self._file.append(b"".join(map(_line, lines)), forced=forced)
+
+    def settle(self) -> None:
+        """Write down that nothing more was made than stands here, where that is not clear."""
+
+
+_encoded = json.JSONEncoder().encode
+
 
 def _line(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value).encode() + b"\n"
+    return _encoded(value).encode() + b"\n"

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fedray.core import inject
 from fedray.privacy.accounting import Accountant, spent
 from fedray.privacy.journal import Journal
 from fedray.privacy.releases import Release, charged
+from fedray.privacy.reserved import Reserved
+from fedray.rundir.boots import boot_id, keeping_boot
 
-FORMAT = 3
-"""The format of what is written: 2 has the circumstances of a release, 3 those of correlated noise and shares too."""
+FORMAT = 4
+"""The format of what is written: 2 has the circumstances of a release, 3 those of correlated noise and shares too, and
+4 has releases that are reserved."""
+
+LOST = "lost"
+"""The id of a release that counts as made, as it was reserved and the machine has stopped."""
+
+_RESERVED, _BOOT, _SETTLED = "reserved", "boot", "settled"
+"""Keys of a line: the number of releases reserved and the boot; and, alone, that no more were made."""
 
 
 @dataclass(frozen=True)
@@ -129,12 +141,23 @@ class Entry:
         told = {field.name: left.pop(field.name) for field in fields(Circumstances) if field.name in left}
         return cls(round, id, Release(count=1, **left), Circumstances.from_json(told) if told else None)
 
+    def next(self, count: int) -> list[Entry]:
+        """Return the entries of the rounds that follow, as they count where nobody knows more of them."""
+        return [
+            replace(self, round=self.round + n, id=LOST, release=self.release.after(n)) for n in range(1, count + 1)
+        ]
+
 
 class Ledger(Journal[Entry]):
     """A journal of releases, one JSON line each, in a file that only grows.
 
     A release that was made again with the same noise, after a kill, is one; one of a round that came out otherwise, as
     other clients failed or an older checkpoint was taken, is a further one.  So what is spent never falls.
+
+    A line may reserve releases of the rounds that follow (:class:`~fedray.privacy.reserved.Reserved`): they have lines
+    of their own, too, which do not wait for the disk.  A process that is killed loses none of them.  Where the machine
+    stopped, lines may be lost: to whoever reads the file in another boot, all that was reserved and has no line is a
+    release, with the id :data:`LOST`.
 
     >>> import tempfile
     >>> ledger = Ledger.begin(Path(tempfile.mkdtemp()) / "privacy.jsonl")
@@ -155,13 +178,38 @@ class Ledger(Journal[Entry]):
     whose: ClassVar[str] = "server"
 
     def __init__(self, path: Path, id: str, entries: Iterable[Entry] = ()) -> None:
-        self._known, self._rounds = set[tuple[int, str]](), set[int]()
+        self._known, self._rounds, self._reserved = set[tuple[int, str]](), set[int](), Reserved[Entry]()
         super().__init__(path, id, entries)
 
     @classmethod
     def entry_of(cls, line: Mapping[str, Any]) -> Entry:
         """Make an entry of its line; TypeError as for :meth:`Entry.from_json`."""
         return Entry.from_json(line)
+
+    @classmethod
+    def entries_of(cls, lines: Iterable[bytes]) -> list[Entry]:
+        """Make entries of lines, those at the end that were reserved and may have been lost; errors as of the base."""
+        here, reserved, found = boot_id(), Reserved[Entry](), list[Entry]()
+        all_lines = list(lines)
+        for number, text in enumerate(all_lines, 1):
+            try:
+                line = json.loads(text)
+            except ValueError:
+                # A machine that stops may damage lines that did not wait for the disk, which count as reserved, and the
+                # one that was waiting, of which nothing was made.
+                if reserved.lost(here) or (number == len(all_lines) and reserved.of_another(here)):
+                    continue
+                raise
+            if line == {_SETTLED: True}:
+                reserved.settle()
+                continue
+            ahead = int(line.pop(_RESERVED, 0))
+            boot = str(line.pop(_BOOT)) if ahead else ""
+            found.append(entry := cls.entry_of(line))
+            reserved.take(entry)
+            if ahead:
+                reserved.open(boot, entry.next(ahead))
+        return [*found, *reserved.lost(here)]
 
     def add(self, entry: Entry) -> None:
         """Take a release that is written down."""
@@ -178,19 +226,54 @@ class Ledger(Journal[Entry]):
         """Return True if a release is written down."""
         return (round, id) in self._known
 
-    def write(self, round: int, id: str, cost: Cost) -> None:
-        """Write a release down and force it to the disk, unless it is there.
+    def write(self, round: int, id: str, cost: Cost, ahead: int = 0) -> None:
+        """Write a release down, unless it is there, and force it to the disk, unless it was reserved.
 
         Args:
             round: round number.
             id: of the release.
             cost: of one release.
+            ahead: the number of releases, one in each of the rounds that follow, that may be reserved with it.
 
         Raises:
             OSError: the disk is full, or fails: the release must not be made.
         """
-        if not self.has(round, id):
-            self.append([Entry(round, id, cost.release, cost.circumstances)])
+        if self.has(round, id):
+            return
+        inject.point("ledger.write", round)
+        entry = Entry(round, id, cost.release, cost.circumstances)
+        told, boot = entry.to_json(), None if ahead < 1 or self._reserved else self._boot
+        if self._reserved.take(entry):
+            self.note(told, forced=False)
+        elif boot is None:
+            self.note(told)
+        else:
+            self.note({**told, _RESERVED: ahead, _BOOT: boot})
+            self._reserved.open(boot, entry.next(ahead))
+        self.add(entry)
+        inject.point("ledger.written", round)
+
+    @cached_property
+    def _boot(self) -> str | None:
+        return keeping_boot(self.path.parent)
+
+    def settle(self) -> None:
+        """Write down that no more was made than has lines, and force all of them to the disk; errors as of ``write``.
+
+        A run that ends, or is stopped, does so, and has nothing reserved then.
+        """
+        if self._reserved.unsettled:
+            self.note({_SETTLED: True})
+            self._reserved.settle()
+
+    @property
+    def lost(self) -> int:
+        """The number of releases that count as made, though the machine stopped before the disk had their lines."""
+        return sum(entry.id == LOST for entry in self)
+
+    def was_lost(self, round: int) -> bool:
+        """Return True if a round counts as released and has no line that was made with it."""
+        return self.has(round, LOST)
 
     @property
     def releases(self) -> tuple[Release, ...]:

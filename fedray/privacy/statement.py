@@ -66,11 +66,16 @@ def statement(section: Privacy, ledger: Ledger) -> dict[str, Any]:
         "neighbouring": "; ".join(NEIGHBOURS[each] for each in relations(releases)) or "nothing was released so far",
         "sampling": _sampling(section, ledger),
         "mechanism": _mechanism(section, ledger),
-        "releases": f"{counted(count, 'release')} in {counted(ledger.rounds, 'round')}",
+        "releases": f"{counted(count, 'release')} in {counted(ledger.rounds, 'round')}{lost_words(ledger)}",
         "accountant": f"{counted_by(releases, section.accountant)}, {version()}",
         "noise": section.noise,
         "not_covered": list(SHARED if shared else NOT_COVERED),
     }
+
+
+def lost_words(ledger: Ledger) -> str:
+    """Return the words on releases that were reserved as their machine stopped, and may not have been made."""
+    return f", {ledger.lost} of which count as their machine stopped" if ledger.lost else ""
 
 
 def _sampling(section: Privacy, ledger: Ledger) -> str:

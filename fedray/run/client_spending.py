@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,13 @@ from fedray.core.record import RoundRecord
 from fedray.local.schedule import poisson_rates
 from fedray.privacy.client_ledger import ClientLedger, Line, Releases, dearest
 from fedray.privacy.client_statement import client_statement
-from fedray.privacy.ledger import Cost
+from fedray.privacy.ledger import Cost, Ledger
 from fedray.privacy.randomized import Local
 from fedray.privacy.releases import Release
 from fedray.run.plan import Plan
 from fedray.run.private_steps import planned_steps
 from fedray.run.spending import TOLD, BudgetExceeded, Spending
+from fedray.rundir import durable
 from fedray.rundir.names import LEDGER, PRIVACY
 
 
@@ -162,7 +164,7 @@ class ClientSpending:
         if known is not None:
             ledger = ClientLedger.resume(path, known["ledger"], known["releases"])
         else:
-            ledger = ClientLedger.read(path) if path.exists() else ClientLedger.begin(path)
+            ledger = ClientLedger.resume(path) if path.exists() else ClientLedger.begin(path)
         (folder / PRIVACY).unlink(missing_ok=True)  # what was claimed of the rounds before does not hold of more
         limit = plan.budget.epsilon
         return cls(plan, costs, ledger, plan.privacy.epsilon if limit is None else limit, done)
@@ -251,3 +253,18 @@ def spending_of(plan: Plan, folder: Path, saved: Mapping[str, Any] | None) -> Sp
     if plan.task.private is not None:
         return ClientSpending.of(plan, OfSteps(plan), folder, saved)
     return Spending.of(plan, folder, saved)
+
+
+def claim(folder: Path, ledger: Ledger | ClientLedger, statement: Mapping[str, Any]) -> None:
+    """Leave the ledger of a run that has ended or was stopped as all that was made, and write what can be claimed.
+
+    Args:
+        folder: of the run.
+        ledger: of the run.
+        statement: the claim.
+
+    Raises:
+        OSError: the disk is full, or fails.
+    """
+    ledger.settle()
+    durable.replace(folder / PRIVACY, json.dumps(statement, indent=1).encode())

@@ -20,7 +20,7 @@ from fedray.local.views import has_own
 from fedray.models.prototype import peek
 from fedray.run.answers import Answers
 from fedray.run.best import Best
-from fedray.run.client_spending import spending_of
+from fedray.run.client_spending import claim, spending_of
 from fedray.run.ending import ENDED_BY, Ending, ending_again, gone_on, lost_callbacks
 from fedray.run.evaluation import with_statistics
 from fedray.run.executor import Executor
@@ -46,7 +46,7 @@ from fedray.rundir.code import keep_code
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.lock import driving, signalled_process
 from fedray.rundir.log import logged
-from fedray.rundir.names import COMPLETE, METRICS, MODEL, NOT_PRIVATE, PRIVACY, SUMMARY, to_go_on
+from fedray.rundir.names import COMPLETE, METRICS, MODEL, NOT_PRIVATE, SUMMARY, to_go_on
 from fedray.tracking.base import RunInfo, Tracker
 from fedray.tracking.guarded import Guarded
 from fedray.tracking.jsonl import JsonLines
@@ -361,9 +361,9 @@ class _Drive:
 
     def _close(self, summary: dict[str, Any]) -> None:
         try:
+            if self._spending:
+                claim(self._run.folder.path, self._spending.ledger, summary["privacy"])
             durable.replace(self._run.folder.path / SUMMARY, json.dumps(summary, indent=1).encode())
-            if claim := summary.get("privacy"):
-                durable.replace(self._run.folder.path / PRIVACY, json.dumps(claim, indent=1).encode())
             if self._saved == self._state.round:  # with the last evaluation, which came after the checkpoint
                 write_sent(self._run.folder.path, self._run.plan, self._state.sent, self._state.round)
         finally:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,12 @@ TOLD = 4
 """The number of rounds in which a run counts what is spent, about, besides its first and its last."""
 
 
+MOST_AHEAD, SHARE_AHEAD = 8, 20
+"""The most releases that are reserved at once, and the part of all rounds: one in so many."""
+
+_log = logging.getLogger(__name__)
+
+
 class BudgetExceeded(Exception):
     """A release that must not be made, as it would exceed the budget: the run ends with the round before."""
 
@@ -34,10 +43,20 @@ class Spending:
         rounds: of the run in all.
         done: those that are done.
         budget: the epsilon not to be exceeded; None: there is no limit.
+        clock: seconds, rising; by it so many releases are reserved as were made in the last second.
     """
 
-    def __init__(self, central: Central, ledger: Ledger, rounds: int, done: int, budget: float | None) -> None:
+    def __init__(
+        self,
+        central: Central,
+        ledger: Ledger,
+        rounds: int,
+        done: int,
+        budget: float | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.central, self.ledger = central, ledger
+        self._clock, self._times = clock, deque[float](maxlen=MOST_AHEAD)
         self._rounds, self._budget = rounds, budget
         self._every = max(1, rounds // TOLD)
         self._refused: str | None = None
@@ -96,7 +115,14 @@ class Spending:
             ledger = Ledger.resume(path, known["ledger"], known["releases"])
         else:
             # A run that was killed before its first checkpoint may have released something.
-            ledger = Ledger.read(path) if path.exists() else Ledger.begin(path)
+            ledger = Ledger.resume(path) if path.exists() else Ledger.begin(path)
+        if ledger.lost:
+            _log.warning(
+                "privacy: %s: the machine stopped before the disk had the lines of all releases that were reserved; "
+                "those without one, %d so far, count as made",
+                path,
+                ledger.lost,
+            )
         if others := {*relations(ledger.releases)} - {central.cohorts.relation}:
             raise ConfigError(
                 f"privacy.relation: rounds that are done count on other neighbours, {min(others)}, than those to come, "
@@ -125,15 +151,29 @@ class Spending:
         """
         known = self.ledger.has(round, id)
         if not known and (self._none_left or self._exceeds(round, cost.release)):
+            why = "may have been released before" if self.ledger.was_lost(round) else "was released before"
             self._refused = (
-                f"budget.epsilon: round {round} was released before and came out otherwise, and another release would "
+                f"budget.epsilon: round {round} {why} and came out otherwise, and another release would "
                 f"exceed {self._budget:g}; {self.epsilon:.4g} are spent"
             )
             raise BudgetExceeded(self._refused)
         again = not known and self.ledger.released(round)
-        self.ledger.write(round, id, cost)
+        # Of correlated noise rounds cost nothing by themselves, and one that may have come out otherwise does.
+        self.ledger.write(round, id, cost, 0 if cost.release.correlated else self._ahead(round))
         if again and not cost.release.correlated:
             self._most = self._within(round)
+
+    def _ahead(self, round: int) -> int:
+        """Return the number of releases that may be reserved: what a second of the run makes, and may still make.
+
+        So a machine that stops costs a run no more than what it makes in a second, and a small part of its budget.
+        """
+        now, left = self._clock(), min(self._rounds - round, self._rounds // SHARE_AHEAD)
+        while self._times and self._times[0] < now - 1.0:
+            self._times.popleft()
+        made = len(self._times)
+        self._times.append(now)
+        return min(made, left if self._most is None else min(left, self._most - len(self.ledger) - 1))
 
     def _exceeds(self, round: int, release: Release) -> bool:
         """Return True if a round that was released already, and comes out otherwise, would exceed the budget."""

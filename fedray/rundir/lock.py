@@ -21,6 +21,7 @@ from pathlib import Path
 
 from fedray.core.errors import ConfigError
 from fedray.rundir import durable
+from fedray.rundir.boots import boot_id
 from fedray.rundir.names import LOCK
 
 # The namespaces of processes and host names that Linux boots with (linux/proc_ns.h): who is in both is in no container.
@@ -264,10 +265,7 @@ def _read(path: Path) -> Owner | None:
 
 @cache
 def _space() -> str:
-    boot = ""
-    with suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot} {_namespace('pid')}"
+    return f"{boot_id() or ''} {_namespace('pid')}"
 
 
 @cache

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fedray.privacy import ledger as ledgers
 from fedray.privacy.accounting import noise_multiplier, spent
 from fedray.privacy.ledger import Circumstances, Correlated, Cost, Ledger
 from fedray.privacy.releases import Release
@@ -63,6 +64,21 @@ def test_of_a_long_ledger_twenty_lines_are_shown_with_all_rounds_that_were_relea
     assert "3 (2nd release)" in found
     assert "20 of 100 releases are shown" in out
     assert len(rows(cli("privacy", run, "--accountant", "rdp", "--all").out)) == 100
+
+
+def test_what_counts_as_its_machine_stopped_is_told_and_marked(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledgers, "keeping_boot", lambda folder: "before")
+    ledger = Ledger.begin(tmp_path / LEDGER)
+    ledger.write(1, "a", Cost(Release(6.0, 1.0), TOLD), ahead=2)
+    ledger.write(2, "b", Cost(Release(6.0, 1.0), TOLD))
+    out = cli("privacy", tmp_path, "--accountant", "rdp").out
+    assert [row[0] for row in rows(out)] == ["1", "2", "3 (reserved)"]
+    assert f"{spent([Release(6.0, count=3)], 1e-5, 'rdp'):.4g} at delta 1e-05 (rdp), of 3 releases in 3 rounds" in out
+    assert "1 of which count as their machine stopped" in " ".join(out.split())
+    monkeypatch.setattr(ledgers, "boot_id", lambda: "before")
+    assert "of 2 releases in 2 rounds" in cli("privacy", tmp_path, "--accountant", "rdp").out
 
 
 def test_a_run_that_was_killed_is_claimed_by_its_ledger_and_its_config(cli: Cli, run: Path) -> None:

@@ -46,7 +46,7 @@ def test_what_is_appended_is_read_again_and_the_kind_stands_in_the_head(tmp_path
 def test_what_the_disk_does_not_take_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = Numbers.begin(tmp_path / "l")
 
-    def full(self: durable.Growing, content: bytes) -> None:
+    def full(self: durable.Growing, content: bytes, *, forced: bool) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(durable.Growing, "append", full)

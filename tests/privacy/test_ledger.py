@@ -99,7 +99,7 @@ def test_a_ledger_of_an_earlier_fedray_goes_on(tmp_path: Path) -> None:
     again = Ledger.read(tmp_path / "l")
     assert [entry.circumstances for entry in again] == [None, TOLD]
     assert again.releases == (Release(1.0, 0.1, 2),)
-    assert json.loads((tmp_path / "l").read_text().splitlines()[0])["format"] == 3
+    assert json.loads((tmp_path / "l").read_text().splitlines()[0])["format"] == 4
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_a_changed_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "l").write_bytes(b'{"ledger": "a", "format": 4}\n')
-    with pytest.raises(ConfigError, match="of format 4; this fedray reads 3"):
+    (tmp_path / "l").write_bytes(b'{"ledger": "a", "format": 5}\n')
+    with pytest.raises(ConfigError, match="of format 5; this fedray reads 4"):
         Ledger.read(tmp_path / "l")
 
 

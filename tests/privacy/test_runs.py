@@ -173,6 +173,19 @@ def test_a_kill_before_the_first_checkpoint_repeats_the_noise_too(tmp_path: Path
     assert hashes(folder)[:2] == told
 
 
+def test_a_kill_in_the_middle_of_a_line_before_the_first_checkpoint_leaves_a_ledger_that_goes_on(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "run"
+    train(folder, callbacks=[stops_at(1)])
+    begun = Ledger.read(folder / LEDGER)
+    checkpoint.drop_after(folder / "checkpoints", -1)
+    (folder / LEDGER).write_bytes((folder / LEDGER).read_bytes()[:-20])
+    train(folder, resume=True, options={"rounds": 2})
+    ledger = Ledger.read(folder / LEDGER)
+    assert (ledger.id, [entry.round for entry in ledger]) == (begun.id, [1, 2])
+
+
 def test_a_run_that_had_ended_goes_on_with_a_new_key(secure: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     train(folder, "secure", options={"rounds": 2})

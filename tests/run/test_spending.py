@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +18,15 @@ import torch
 
 import fedray
 from fedray.core.errors import ConfigError
+from fedray.privacy import Privacy
+from fedray.privacy import ledger as ledgers
 from fedray.privacy.accounting import spent
-from fedray.privacy.ledger import Ledger
+from fedray.privacy.central import Central
+from fedray.privacy.ledger import LOST, Cost, Ledger
+from fedray.privacy.participation import Participation
 from fedray.privacy.releases import Release
 from fedray.run.snapshot import model_of
+from fedray.run.spending import MOST_AHEAD, SHARE_AHEAD, Spending
 from fedray.rundir import checkpoint
 from fedray.rundir.names import LEDGER, PRIVACY
 from tests.privacy.test_runs import ROUNDS, stops_at, train
@@ -189,6 +200,149 @@ def test_a_run_does_not_go_on_with_a_ledger_that_has_lost_something(whole: Path,
     (folder / LEDGER).write_text("".join(lines[:cut]))
     with pytest.raises(ConfigError, match=r"the ledger has 2 releases, and had 6|not a ledger of privacy"):
         train(folder, privacy=QUICK, options={"rounds": 8}, resume=True)
+
+
+def spending(folder: Path, rounds: int, budget: float | None, clock: Iterator[float]) -> Spending:
+    central = Central(Privacy(noise_multiplier=1.0, accountant="rdp"), multiplier=1.0, cohorts=Participation(rate=0.1))
+    return Spending(central, Ledger.begin(folder / LEDGER), rounds, 0, budget, lambda: next(clock))
+
+
+def ahead(ledger: Ledger) -> list[int]:
+    lines = ledger.path.read_text().splitlines()[1:]
+    return [json.loads(line).get("reserved", 0) for line in lines]
+
+
+ONE = Release(1.0, 0.1)
+
+
+def test_as_many_releases_are_reserved_as_the_last_second_had(tmp_path: Path, here: str) -> None:
+    clock = itertools.chain([0.0, 2.0, 2.4, 2.8, 3.1, 3.3, 9.0], itertools.count(9.01, 0.01))
+    run = spending(tmp_path, 1000, None, clock)
+    for round in range(1, 60):
+        run.write(round, f"id {round}", Cost(ONE))
+    # After 2.4 s two rounds of the last second, after 3.3 three; then ever more, up to the most.
+    told = [(place, count) for place, count in enumerate(ahead(run.ledger), 1) if count]
+    assert told == [
+        (3, 1),
+        (5, 2),
+        (8, 1),
+        (10, 3),
+        (14, 7),
+        (22, MOST_AHEAD),
+        (31, MOST_AHEAD),
+        (40, MOST_AHEAD),
+        (49, MOST_AHEAD),
+        (58, MOST_AHEAD),
+    ]
+
+
+@pytest.mark.parametrize("limit", ["rounds", "budget", "share"])
+def test_no_more_is_reserved_than_the_run_may_make_and_a_part_of_that(tmp_path: Path, here: str, limit: str) -> None:
+    rounds, ends, last = {"rounds": (100, 100, 97), "budget": (200, 99, 95), "share": (60, 60, 1)}[limit]
+    budget = spent([Release(1.0, 0.1, ends)], 1e-5, "rdp") if limit == "budget" else None
+    run = spending(tmp_path, rounds, budget, itertools.count(0.0, 0.01))
+    for round in range(1, ends + 1):
+        run.write(round, f"id {round}", Cost(ONE))
+    told = ahead(run.ledger)
+    assert max(told) == min(MOST_AHEAD, rounds // SHARE_AHEAD)
+    assert all(place + count <= ends for place, count in enumerate(told, 1))
+    assert any(told[last - 1 :])
+    assert bool(run.used_up(ends)) == (limit == "budget")
+
+
+def test_of_correlated_noise_nothing_is_reserved(tmp_path: Path, here: str) -> None:
+    run = spending(tmp_path, 1000, None, itertools.count(0.0, 0.01))
+    tree = Release(4.0, sampling="fixed", relation="zero_out", mechanism="tree", planned=1000, single=8.0)
+    for round in range(1, 10):
+        run.write(round, f"id {round}", Cost(tree))
+    assert not any(ahead(run.ledger))
+
+
+@pytest.fixture
+def steady(here: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In such a boot, three releases that are reserved with one, however fast the rounds are."""
+    monkeypatch.setattr(Spending, "_ahead", lambda self, round: 3)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A boot, within which what is written is kept."""
+    monkeypatch.setattr(ledgers, "boot_id", lambda: "here")
+    monkeypatch.setattr(ledgers, "keeping_boot", lambda folder: "here")
+    return "here"
+
+
+def test_a_run_that_was_stopped_or_has_ended_pays_for_nothing_that_it_did_not_make(
+    tmp_path: Path, steady: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    goes_on: list[tuple[int, dict[str, Any]]] = [(5, {"callbacks": [stops_at(5)]}), (12, {"resume": True})]
+    for round, more in goes_on:
+        train(folder, privacy=QUICK, options={"rounds": 12}, **more)
+        assert b'"reserved": 3' in (folder / LEDGER).read_bytes()
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(ledgers, "boot_id", lambda: "another")
+            assert [entry.round for entry in Ledger.read(folder / LEDGER)] == list(range(1, round + 1))
+
+
+def test_where_the_machine_stopped_what_was_reserved_counts_and_the_run_still_keeps_its_budget(
+    tmp_path: Path, steady: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, budget = tmp_path / "run", spent([Release(4.0, 0.3, 11)], 1e-5, "rdp")
+    rounds, loud = {"rounds": 12, "epsilon": budget}, {**QUICK, "noise_multiplier": 4.0}
+    train(folder, privacy=loud, options=rounds, callbacks=[stops_at(4)])
+    # As another boot would find it of a machine that stopped after round 4.
+    lines = (folder / LEDGER).read_bytes().replace(b'{"settled": true}\n', b"").replace(b"here", b"before")
+    (folder / LEDGER).write_bytes(lines.replace(b'"reserved": 3', b'"reserved": 5'))
+    assert Ledger.read(folder / LEDGER).lost == 2
+    train(folder, privacy=loud, options=rounds, resume=True)
+    assert "those without one, 2 so far, count as made" in caplog.text
+    ledger = Ledger.read(folder / LEDGER)
+    lost = [(entry.round, entry.id == LOST) for entry in ledger]
+    assert lost[4:8] == [(5, True), (6, True), (5, False), (6, False)]
+    assert ledger.spent(1e-5, "rdp") <= budget
+    assert 6 <= ledger.rounds < 11
+    said = json.loads((folder / PRIVACY).read_text())
+    assert said["releases"].endswith(f"in {ledger.rounds} rounds, 2 of which count as their machine stopped")
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import fedray.privacy.ledger as ledgers
+from fedray.run.spending import Spending
+from tests.privacy.test_runs import train
+ledgers.boot_id = lambda: "here"
+ledgers.keeping_boot = lambda folder: "here"
+Spending._ahead = lambda self, round: 3
+train(Path(sys.argv[1]), sys.argv[2], privacy={"accountant": "rdp"}, options={"rounds": 12})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("boot", ["here", "another"])
+@pytest.mark.parametrize(
+    "point", ["driver.round", "driver.fold", "driver.aggregate", "ledger.write", "ledger.written", "driver.end"]
+)
+def test_a_run_that_is_killed_at_any_point_pays_for_what_it_made(
+    tmp_path: Path, steady: None, point: str, boot: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, plan = tmp_path / "run", tmp_path / "faults"
+    round = 12 if point == "driver.end" else 7
+    plan.write_text(json.dumps([{"point": point, "round": round, "action": "kill"}]))
+    command = [sys.executable, "-c", KILLED, str(folder), "secure"]
+    killed = subprocess.run(command, env=os.environ | {"FEDRAY_FAULTS": str(plan)}, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert b'"reserved"' in (folder / LEDGER).read_bytes()
+    made = round if point in ("ledger.written", "driver.end") else round - 1
+    monkeypatch.setattr(ledgers, "boot_id", lambda: boot)
+    found = Ledger.read(folder / LEDGER)
+    # Rounds 2 to 4 were reserved with round 1, and 6 to 8 with 5.
+    assert (len(found) - found.lost, found.lost) == (made, 0 if boot == "here" else {6: 2, 7: 1, 12: 0}[made])
+    train(folder, "secure", privacy=QUICK, options={"rounds": 12}, resume=True)
+    ledger = Ledger.read(folder / LEDGER)
+    assert [entry.round for entry in ledger if entry.id != LOST] == [*range(1, 13)]
+    assert ledger.lost == found.lost
 
 
 def test_a_budget_without_privacy_is_refused(tmp_path: Path) -> None:
