@@ -119,13 +119,17 @@ def _pieces(parts: Sequence[Tensor]) -> list[NDArray[np.floating[Any]]]:
 
 
 def _of_cpu(part: Tensor) -> Iterable[NDArray[np.floating[Any]]]:
-    """Yield squared norms ``[C]`` of the columns of whole pieces, and of those that are left: dot products of BLAS."""
-    rows = part.numpy(force=True)
+    """Yield squared norms ``[C]`` of the columns of whole pieces, and of those that are left: dot products of BLAS.
+
+    The last rows first, as a block whose update was just made leaves those in the cache, and the sum that follows finds
+    the first ones there.
+    """
+    rows = part.numpy(force=True)[::-1]
     if whole := rows.shape[1] // PIECE * PIECE:
         pieces = rows[:, :whole].reshape(len(rows), -1, PIECE)
-        yield np.vecdot(pieces, pieces).sum(axis=1, dtype=np.float64)
+        yield np.vecdot(pieces, pieces).sum(axis=1, dtype=np.float64)[::-1]
     left = rows[:, whole:] if whole else rows
-    yield np.vecdot(left, left)
+    yield np.vecdot(left, left)[::-1]
 
 
 def _of_gpu(part: Tensor) -> Iterable[NDArray[np.floating[Any]]]:
