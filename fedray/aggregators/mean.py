@@ -71,8 +71,9 @@ class Mean(Aggregator):
 
     def zero(self, widths: Mapping[str, int], device: str) -> Accumulator:
         """Return float64 zeros, one vector for each part, which count steps of the grid; large ones on a CPU short."""
-        # Those of numpy, unlike torch's, take no memory before they are written to.
-        memory = {name: torch.from_numpy(np.zeros(width)).to(device) for name, width in widths.items()}
+        # Those of numpy, unlike torch's, take no memory before they are written to; none at all have no stride.
+        zeros = {name: torch.from_numpy(np.zeros(width + 1))[:width] for name, width in widths.items()}
+        memory = {name: part.to(device) for name, part in zeros.items()}
         return self.formed(memory, self._empty(memory))
 
     def clear(self, memory: Accumulator) -> Accumulator:

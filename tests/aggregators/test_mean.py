@@ -156,6 +156,14 @@ def test_an_update_beside_its_start_is_folded_as_its_difference() -> None:
         assert all(torch.equal(found[name], expected[name]) for name in widths)
 
 
+def test_a_mean_of_nothing_is_nothing() -> None:
+    """Of clients that keep all of their model to themselves."""
+    mean = Mean()
+    total = mean.zero({"delta": 0}, "cpu")
+    mean.add(total, update(torch.zeros(2, 0), [1.0, 2.0]), 3.0)
+    assert mean.finish(total, 3.0, 3.0, 2, NOW).parts["delta"].shape == (0,)
+
+
 def test_only_its_own_way_of_adding_subtracts() -> None:
     class Looking(Mean):
         def add(self, into: Accumulator, update: BlockUpdate, weight: float) -> None:
