@@ -13,7 +13,7 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fedray.core.errors import ConfigError, short, shortened
@@ -155,6 +155,8 @@ def _bound(schema: type[T], node: Any, key: str, elsewhere: Mapping[str, str] | 
             raise unknown_key(f"{prefix}{name}", "unknown key", nearest(name, allowed), rest)
     hints = _hints(cast(type, schema))
     for name, value in node.items():
+        if isinstance(value, str) and value == MISSING:  # where it is laid over a default, OmegaConf keeps that
+            raise ConfigError(f"{prefix}{name}: a value is needed{needed}")
         _check_words(hints[name], value, f"{prefix}{name}")
     held, objects = _held(schema, node)
     values: dict[str, Any] = copy.deepcopy(_usual(cast(type, schema)))

@@ -27,9 +27,9 @@ from fedray.config.sections import (
     RunSection,
     StopSection,
 )
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, one_line
 from fedray.core.losses import LossFn
-from fedray.data import data_sources
+from fedray.data import ClientData, data_sources
 from fedray.data.augment_chain import sections
 from fedray.data.sources.text import Text
 from fedray.experiment.chosen import (
@@ -96,6 +96,24 @@ class Bound:
     optimizer: OptimizerFn
     lr_schedule: LRSchedule
     loss: LossFn | None
+
+    def load_data(self, *known: Any) -> ClientData:
+        """Load the data.
+
+        Args:
+            known: the encoding of the tables of a run that goes on, where they have one.
+
+        Raises:
+            ConfigError: they cannot be had, or memory is too short for them.
+        """
+        try:
+            data: ClientData = self.data.load(self.schema.seed, self.place.sites, *known)
+        except MemoryError as error:
+            raise ConfigError(
+                f"data: memory is too short for them ({one_line(error)}); take fewer or smaller ones, or a machine "
+                "with more memory"
+            ) from error
+        return data
 
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> Self:

@@ -185,7 +185,7 @@ class Config(Bound):
         """
         known = (encoding,) if encoding is not None and isinstance(self.data, EncodedSource) else ()
         stage("reading data")
-        data: ClientData = self.data.load(self.schema.seed, self.place.sites, *known)
+        data = self.load_data(*known)
         data = data.with_augment(fit(data.with_augment(self.augment or data.augment), inputs).parts)
         algorithm, sampler = self.algorithm_parts(), made(self.sampler).prepare(data)
         check_rates(algorithm.server.schedule, algorithm.server.lr, self.schema.rounds, "server.lr_schedule")

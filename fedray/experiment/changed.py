@@ -22,7 +22,7 @@ def fingerprint(config: Config) -> Mapping[str, str]:
     if isinstance(config.data, TableSource) and config.data.files():
         return of_files(config.data)
     stage("reading data")
-    found: Mapping[str, str] = config.data.load(config.schema.seed, config.place.sites).fingerprint()
+    found: Mapping[str, str] = config.load_data().fingerprint()
     return found
 
 

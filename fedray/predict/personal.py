@@ -55,8 +55,7 @@ def personal(folder: RunFolder, client: str, round: Which, model: Any, device: s
         name = sections["algorithm"]["name"] if isinstance(sections["algorithm"], Mapping) else sections["algorithm"]
         try:
             config = Config.bind(folder.path.name, {}, {**sections, **HERE, "data": rest.section("data")})
-            data: ClientData = config.data.load(rest.seed, config.place.sites)
-            return data
+            return config.load_data()
         except ConfigError as error:
             raise ConfigError(
                 f"--client: with {name} a client's model is found by its training rows, which cannot be read here: "

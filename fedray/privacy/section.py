@@ -88,8 +88,10 @@ class Privacy:
             value = getattr(self, name)
             if value is not None and not 0.0 < value < float("inf"):
                 raise ValueError(f"{name}={value:g}: it must be above 0")
-        if not 1e-30 <= self.norm <= 1e30:
-            raise ValueError(f"norm={self.norm:g}: it must be from 1e-30 to 1e30, such as 1")
+        for name in ("norm", "noise_multiplier", "bit_noise"):  # their squares are above 0, and finite
+            value = getattr(self, name)
+            if value is not None and not 1e-30 <= value <= 1e30:
+                raise ValueError(f"{name}={value:g}: it must be from 1e-30 to 1e30, such as 1")
         if not 0.0 < self.delta < 1.0:
             raise ValueError(f"delta={self.delta:g}: it must be above 0 and below 1, such as 1e-5")
         if not 0.0 <= self.quantile <= 1.0:

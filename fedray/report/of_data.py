@@ -168,7 +168,7 @@ def report_on(config: Config) -> DataReport:
 def _with_clients(config: Config, found: DataReport) -> DataReport:
     """Load the data, as a run would, and count."""
     try:
-        data: ClientData = config.data.load(config.schema.seed, config.place.sites)
+        data = config.load_data()
     except ConfigError as error:
         if not found.sites:
             raise

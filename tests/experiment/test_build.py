@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from fedray.algorithms import FedAvg
 from fedray.config.binding import options_of
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Aggregate
+from fedray.data.sources.shipped import Synthetic
 from fedray.data.spec import DataSpec
 from fedray.experiment.build import Config
 from fedray.local.losses import losses
@@ -73,6 +74,29 @@ def test_a_wrong_part_is_named_by_its_key(changes: dict[str, Any], message: str)
 def test_what_does_not_fit_together_is_refused_by_the_plan(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         bound(**changes).plan()
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"algorithm": "???"}, "algorithm"),
+        ({"rounds": "???"}, "rounds"),
+        ({"algorithm": {"name": "fedprox", "mu": "???"}}, "algorithm.mu"),
+        ({"local": {"batch_size": "???"}}, "local.batch_size"),
+    ],
+)
+def test_a_value_that_is_marked_as_missing_is_not_the_default(changes: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{key}: a value is needed"):
+        bound(**changes)
+
+
+def test_data_that_memory_is_too_short_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: object) -> NoReturn:
+        raise MemoryError("Unable to allocate 112. GiB")
+
+    monkeypatch.setattr(Synthetic, "read", short)
+    with pytest.raises(ConfigError, match=r"^data: memory is too short for them .*112. GiB.*; take fewer"):
+        bound().plan()
 
 
 def test_a_folder_that_holds_a_run_is_refused_before_the_data_are_read(tmp_path: Path) -> None:

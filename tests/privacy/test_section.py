@@ -22,6 +22,8 @@ from fedray.privacy import Privacy
         ({"noise_multiplier": float("inf")}, "noise_multiplier=inf"),
         ({"noise_multiplier": 1, "norm": 0}, "norm=0"),
         ({"noise_multiplier": 1, "norm": 1e-31}, "norm=1e-31: it must be from 1e-30 to 1e30"),
+        ({"noise_multiplier": 1e-320}, "noise_multiplier=9.99989e-321: it must be from 1e-30 to 1e30"),
+        ({"noise_multiplier": 1, "clip": "adaptive", "bit_noise": 1e40}, "bit_noise=1e.40: it must be from 1e-30"),
         ({"noise_multiplier": 1, "delta": 0}, "delta=0: it must be above 0 and below 1"),
         ({"noise_multiplier": 1, "delta": 1}, "delta=1"),
         ({"noise_multiplier": 1, "clip": "adaptive", "quantile": 1.5}, "quantile=1.5"),

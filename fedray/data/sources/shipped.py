@@ -93,6 +93,25 @@ class BreastCancer(Source):
         return partitioned(x[train], y[train], partitioner, seed, spec, (x[test], y[test]) if len(test) else None)
 
 
+MOST_ROWS = 10**9
+"""More rows, or numbers in one, than that are a slip of the pen, and their product is a size that an array may have."""
+
+
+def _check_counts(source: Synthetic | RandomTokens, **least: int) -> None:
+    """Raise ConfigError unless each count is at least so many, and neither it nor all rows are too many."""
+    counts = {name: getattr(source, name) for name in least}
+    for name, count in counts.items():
+        if count < least[name]:
+            raise ConfigError(f"{name}: must be at least {least[name]}, got {count}")
+        if count > MOST_ROWS:
+            raise ConfigError(f"{name}: must be at most {MOST_ROWS}, got {count}")
+    rows = source.clients * source.examples + source.test
+    if rows > MOST_ROWS:
+        raise ConfigError(
+            f"clients={source.clients}, examples={source.examples}: {rows} rows in all, where {MOST_ROWS} are the most"
+        )
+
+
 @data_sources.register("synthetic")
 @dataclass(frozen=True, kw_only=True)
 class Synthetic(Whole):
@@ -124,9 +143,7 @@ class Synthetic(Whole):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("clients", 1), ("examples", 1), ("features", 1), ("classes", 2), ("test", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}: must be at least {least}, got {getattr(self, name)}")
+        _check_counts(self, clients=1, examples=1, features=1, classes=2, test=0)
         if not 0.0 <= self.heterogeneity < float("inf"):
             raise ConfigError(f"heterogeneity: must be at least 0, got {self.heterogeneity}")
 
@@ -173,9 +190,7 @@ class RandomTokens(Whole):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("clients", 1), ("examples", 1), ("length", 2), ("vocabulary", 2), ("test", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}: must be at least {least}, got {getattr(self, name)}")
+        _check_counts(self, clients=1, examples=1, length=2, vocabulary=2, test=0)
 
     def read(self, seed: int) -> FederatedData:
         generator = numpy_generator(seed, "partition", SYNTHETIC_ROUND)

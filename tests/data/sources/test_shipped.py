@@ -75,3 +75,17 @@ def test_random_tokens_are_their_own_targets_and_have_a_test_set() -> None:
     assert len(data.test) == 5
     with pytest.raises(ConfigError, match="length: must be at least 2, got 1"):
         RandomTokens(length=1)
+
+
+@pytest.mark.parametrize("name", ["synthetic", "tokens"])
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ({"clients": 10**23}, f"clients: must be at most 1000000000, got {10**23}"),
+        ({"test": 10**12}, "test: must be at most"),
+        ({"clients": 10**6, "examples": 10**6}, "clients=1000000, examples=1000000: .* rows in all"),
+    ],
+)
+def test_numbers_of_rows_that_no_array_has_are_refused(name: str, counts: dict[str, int], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load(name=name, **counts)
