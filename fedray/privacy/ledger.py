@@ -179,6 +179,7 @@ class Ledger(Journal[Entry]):
 
     def __init__(self, path: Path, id: str, entries: Iterable[Entry] = ()) -> None:
         self._known, self._rounds, self._reserved = set[tuple[int, str]](), set[int](), Reserved[Entry]()
+        self._failed = False
         super().__init__(path, id, entries)
 
     @classmethod
@@ -243,13 +244,17 @@ class Ledger(Journal[Entry]):
         inject.point("ledger.write", round)
         entry = Entry(round, id, cost.release, cost.circumstances)
         told, boot = entry.to_json(), None if ahead < 1 or self._reserved else self._boot
-        if self._reserved.take(entry):
-            self.note(told, forced=False)
-        elif boot is None:
-            self.note(told)
-        else:
-            self.note({**told, _RESERVED: ahead, _BOOT: boot})
-            self._reserved.open(boot, entry.next(ahead))
+        try:
+            if self._reserved.take(entry):
+                self.note(told, forced=False)
+            elif boot is None:
+                self.note(told)
+            else:
+                self.note({**told, _RESERVED: ahead, _BOOT: boot})
+                self._reserved.open(boot, entry.next(ahead))
+        except OSError:
+            self._failed = True
+            raise
         self.add(entry)
         inject.point("ledger.written", round)
 
@@ -260,9 +265,10 @@ class Ledger(Journal[Entry]):
     def settle(self) -> None:
         """Write down that no more was made than has lines, and force all of them to the disk; errors as of ``write``.
 
-        A run that ends, or is stopped, does so, and has nothing reserved then.
+        A run that ends, or is stopped, does so, and has nothing reserved then.  Not one whose disk has failed: a kernel
+        tells once that lines are lost, and would take the next ones as if nothing had happened.
         """
-        if self._reserved.unsettled:
+        if self._reserved.unsettled and not self._failed:
             self.note({_SETTLED: True})
             self._reserved.settle()
 
