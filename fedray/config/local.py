@@ -50,6 +50,10 @@ class LocalSection:
         stack: ``auto``, ``off``, or how many clients step at once; ``lanes``, or ``lanes:8`` for that many: at once in
             one ordinary forward of all their rows, in which modules that train go client by client.
         precision: ``fp32``, ``tf32`` or ``bf16`` (autocast).
+        memory_format: the order of images in memory where clients step one by one: ``channels_last``: the channels of a
+            place lie next to each other, with which convolutions on a CPU are faster; ``contiguous``: as everywhere
+            else; ``auto``: channels-last where the model runs so on a CPU, and its convolutions are expected to gain.
+            The two agree up to rounding.
         deterministic: on a GPU, take only kernels that give equal bits for equal inputs; a model with an operation that
             has none fails.  ``false`` lets it run, and two runs need not agree.
         buffers: ``mean``: averaged like parameters; ``keep``: the server's stay as they were initialised; ``local``:
@@ -72,6 +76,7 @@ class LocalSection:
     class_weights: str | None = None
     stack: int | str | bool = "auto"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     deterministic: bool = True
     buffers: BufferPolicy = "mean"
 

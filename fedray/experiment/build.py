@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from warnings import catch_warnings
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -52,6 +51,8 @@ from fedray.experiment.preflight import (
 from fedray.experiment.ranks import decide_ranks
 from fedray.experiment.sized import check_sized, shape_of_output, sized
 from fedray.local.class_weights import balanced
+from fedray.local.emulation import emulated_told
+from fedray.local.memory_format import decide_format
 from fedray.local.modes import carried_buffers
 from fedray.local.rate import check_rates, scheduled
 from fedray.local.sharing import decide_sharing, pieces_told
@@ -247,17 +248,16 @@ class Config(Bound):
         task = self._problem(
             data, algorithm, model_fn, module, meaning, lambda x: output_shape(module, x, self.place.devices[0])
         )
-        layout = task.layout
-        vector = layout.pack(dict(module.state_dict()))
+        vector = task.layout.pack(dict(module.state_dict()))
         task = algorithm.received(task, vector)
         trial = replace(task, data=data.probe())
         # The trials leave no trace in what the user gave, of which the run makes its own copies later.
         # What they warn of is warned of again by the clients, whose files it belongs in.
         functions = HiddenState({"local.loss": task.loss_fn, "optimizer": task.optimizer_fn})
         with functions.put_back(), catch_warnings():
-            optimizer, evaluated = check_optimizer(self.optimizer, module), self.evaluate.clients_every > 0
+            optimizer = check_optimizer(self.optimizer, module)
             rate = scheduled(made(self.lr_schedule), optimizer, self.schema.rounds, task.args.rates)
-            tested = evaluated or data.test is not None
+            tested = self.evaluate.clients_every > 0 or data.test is not None
             untried, measured, where = check_fit(trial, module, tested, self.place.devices[0], self.loss)
             if untried is None:
                 check_packed(data, module)
@@ -268,7 +268,7 @@ class Config(Bound):
             _ = task.moments  # refuses an optimizer whose state cannot be kept
             warnings += check_single_rows(trial, module, self.failures.on_failure == "drop")
             trial = _profiled(trial, untried, where).with_variants()
-            warnings += pieces_told(trial)
+            warnings += (*pieces_told(trial), *emulated_told(trial.args.precision, self.place.devices[0]))
             check_step(fitted(algorithm, trial, sampler, self.schema.rounds), trial, vector)
             device = "cuda" if self.place.devices[0].type == "cuda" else "cpu"
             stack: Any = self.local.stack
@@ -278,10 +278,10 @@ class Config(Bound):
             else:
                 stacking = decide(trial, stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
                 sharing = decide_sharing(replace(trial, stacking=stacking), self.place.most_devices(data))
-            x, _ = trial.data.rows(np.zeros(1, dtype=np.int64)).take(np.zeros((1, 2), dtype=np.int64))
-            rows = rows_at_once(self.evaluate.batch_size, module, x[0])  # type: ignore[arg-type]
-        task = replace(trial, data=data, rate=rate, stacking=stacking, sharing=sharing, evaluated_rows=rows)
-        return task, warnings, measured
+            trial = replace(trial, stacking=stacking, sharing=sharing)
+            trial = replace(trial, format=decide_format(trial, device))  # type: ignore[arg-type]
+            rows = rows_at_once(self.evaluate.batch_size, module, two_examples(trial.data)[0])  # type: ignore[arg-type]
+        return replace(trial, data=data, rate=rate, evaluated_rows=rows), warnings, measured
 
     def _sized(self, data: ClientData, algorithm: Composition) -> tuple[LocalTask, tuple[str, ...], None]:
         """Return what :meth:`_task` does, of a model of shapes alone, with nothing tried."""

@@ -91,8 +91,9 @@ class Replica:
 
         Of a loss that counts positions, the sum over those of the rows, over ``by``: the number in the whole batch.
         """
+        x, y = self._task.format.put(x.to(self.device)), y.to(self.device)
         with autocast(self._task.args.precision, self.device):
-            output, y = outputs_of(self.module, x.to(self.device)), y.to(self.device)
+            output = outputs_of(self.module, x)
             if by is not None and (found := summed(self._loss)) is not None:
                 return found.sums(output, y).sum() / by.to(self.device).clamp(min=1)
             loss = batch_loss(self._loss, output, y)

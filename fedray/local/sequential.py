@@ -117,7 +117,7 @@ class SequentialStepper:
     def forward(self, step: Step, params: Tensor | None, batch: Batch, train: bool) -> Output:
         """See :meth:`fedray.local.steppers.Stepper.forward`."""
         module, device = self._first.module, self._first.device
-        x = batch.x[0].to(device)
+        x = self._task.format.put(batch.x[0].to(device))
         self._turn(step)
         with (
             autocast(self._task.args.precision, device),

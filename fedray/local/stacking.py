@@ -102,7 +102,7 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
     if isinstance(wanted, str) and wanted != "auto":
         return _in_lanes(task, number_of(wanted), cohort, device, counted)
     if wanted == "auto" and counted is not None and mostly_frozen(counted):
-        unpaid = unworthy(counted, _usual_batch(task), count)
+        unpaid = unworthy(counted, usual_batch(task), count)
         found = _in_lanes(task, None, cohort, device, counted) if unpaid is None else Stacking(1, False, unpaid)
         if found.stacked or unpaid is not None:
             return found
@@ -127,14 +127,14 @@ def stacked_size(task: LocalTask, cohort: float, device: Literal["cpu", "cuda"])
     if task.data.silos:
         return 1
     parameters = task.layout.trained
-    worth = math.ceil(STEP_WORK[device] / (parameters * _usual_batch(task)))
+    worth = math.ceil(STEP_WORK[device] / (parameters * usual_batch(task)))
     fitting = min(LARGEST_BLOCK[device], BLOCK_BYTES[device] // (4 * parameters))
     # A GPU is not busy with what is not worth a step: two would do the halves in the time of the whole.
     share = 2 if device == "cpu" else 1
     return max(1, min(worth, fitting, math.ceil(cohort / share)))
 
 
-def _usual_batch(task: LocalTask) -> int:
+def usual_batch(task: LocalTask) -> int:
     """Return the number of examples in a step of the median client."""
     examples = np.median(task.data.sizes, keepdims=True).astype(np.int64)
     return int(batch_widths(task.args, examples)[0])
@@ -160,7 +160,7 @@ def _obstacle(task: LocalTask, chosen: int | None, count: int, device: Literal["
         if coupled(task, module):
             return COUPLED
         with _whole_batches():
-            return obstacle(replace(task, stacking=_ALONE), _optimizer(task, module)[2], _usual_batch(task))
+            return obstacle(replace(task, stacking=_ALONE), _optimizer(task, module)[2], usual_batch(task))
     except ConfigError:
         raise
     except Exception as error:
@@ -201,7 +201,7 @@ def _in_lanes(
     elif counted is None:
         size = stacked_size(task, cohort, device)
     else:
-        size = lanes_size(counted, _usual_batch(task), count, cohort)
+        size = lanes_size(counted, usual_batch(task), count, cohort)
     if size == 1:
         return Stacking(1, False, f"{count:,} parameters and a cohort of {cohort:g} make lanes of one client")
     return Stacking(size, True, f"{size} clients step at once in lanes: {count:,} parameters, {_share(counted)}", found)
@@ -228,7 +228,7 @@ def _lanes(task: LocalTask) -> Lanes | str:
         if coupled(task, module):
             return COUPLED
         decays = _optimizer(task, module)[2]
-        return obstacle(replace(task, stacking=replace(_ALONE, lanes=found)), decays, _usual_batch(task)) or found
+        return obstacle(replace(task, stacking=replace(_ALONE, lanes=found)), decays, usual_batch(task)) or found
     except ConfigError:
         raise
     except Exception as error:
@@ -267,7 +267,7 @@ def _products(task: LocalTask) -> Products | None:
 
 def _slower(task: LocalTask, module: nn.Module) -> str | None:
     """Name the operation that a CPU does so much more slowly in a stack that a step gains nothing, if there is one."""
-    counted, batch = work(module, _example(task)), _usual_batch(task)
+    counted, batch = work(module, _example(task)), usual_batch(task)
     for amount, limit, what in (
         (round(counted.unfolded * batch), CPU_UNFOLDED, "a convolution unfolds {:,} numbers"),
         (round(counted.scores * batch), CPU_SCORES, "an attention has {:,} scores"),

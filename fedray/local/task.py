@@ -20,6 +20,7 @@ from fedray.core.messages import Ints
 from fedray.core.shards import Shard
 from fedray.data.augment_chain import Augment
 from fedray.data.columns.base import ClientData
+from fedray.data.columns.inputs import Inputs, like
 from fedray.local.class_weights import unweighted
 from fedray.local.lanes import Lanes
 from fedray.local.moments import Moments, moments_of
@@ -80,6 +81,35 @@ class Sharing:
 
 
 @dataclass(frozen=True)
+class MemoryFormat:
+    """The order in memory of the images that clients train on, with the reason.
+
+    >>> x = torch.zeros(2, 3, 4, 5)
+    >>> MemoryFormat(True).put(x).stride(), MemoryFormat().put(x).stride()
+    ((60, 1, 15, 3), (60, 20, 5, 1))
+
+    Args:
+        channels_last: the channels of a place lie next to each other (``torch.channels_last``).
+        reason: one line for ``fedray plan`` and the log; empty where there are no images to be put in another order.
+    """
+
+    channels_last: bool = False
+    reason: str = ""
+
+    def put(self, x: Inputs) -> Inputs:
+        """Return a batch of inputs with its images ``[B, C, H, W]`` in this order; their values are the same."""
+        return like(x, _channels_last) if self.channels_last else x
+
+
+def _channels_last(x: torch.Tensor) -> torch.Tensor:
+    if x.dim() != 4 or not x.is_floating_point():
+        return x
+    _, c, h, w = x.shape
+    # Of a single channel both orders are the same memory, and the strides alone tell a convolution which it is.
+    return x.contiguous(memory_format=torch.channels_last).as_strided(x.shape, (c * h * w, 1, w * c, c))
+
+
+@dataclass(frozen=True)
 class LocalTask:
     """The local training problem.
 
@@ -95,6 +125,7 @@ class LocalTask:
         rate: the learning rate of each round.
         stacking: the decision for this run.
         sharing: the other one, for workers with several devices.
+        format: the order of images in memory, where clients step one by one.
         statistics: clients send the change of their buffers, as ``Composition.statistics`` says.
         carried: names of the buffers that clients take on from the mean of the last cohort's, for evaluations alone.
         evaluated_rows: the most rows that an evaluation takes at once.
@@ -122,6 +153,7 @@ class LocalTask:
     rate: LearningRate = field(default_factory=LearningRate)
     stacking: Stacking = field(default_factory=lambda: Stacking(1, False, "not decided"))
     sharing: Sharing = field(default_factory=Sharing)
+    format: MemoryFormat = field(default_factory=MemoryFormat)
     statistics: bool = False
     carried: frozenset[str] = frozenset()
     evaluated_rows: int = MOST_ROWS
@@ -229,6 +261,7 @@ class LocalTask:
             *((f"variants: {self.trains}",) if self.trains else ()),
             f"stacking: {self.stacking.reason}",
             *devices,
+            *((f"memory format: {self.format.reason}",) if self.format.reason else ()),
             *((f"learning rate: {self.rate.words}",) if self.rate.words else ()),
             *((f"local.buffers={self.args.buffers}: {EVALUATED[self.args.buffers]}",) if self.statistics else ()),
         )

@@ -204,3 +204,28 @@ def test_the_driver_and_each_worker_write_a_trace(tmp_path: Path, four_cpus: Non
     for name in found:
         with gzip.open(tmp_path / "traced" / "profile" / name) as file:
             assert "round 38" in {event.get("name") for event in json.load(file)["traceEvents"]}, name
+
+
+@pytest.mark.slow
+def test_images_in_channels_last_order(tmp_path: Path, four_cpus: None) -> None:
+    """Convolutions whose clients step one by one: inline, by one worker and by two, and after a resume."""
+    data = class_problem((16,) * 8, (3, 10, 10)).data
+    model = fedray.FederatedModel(
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 3)),
+        fedray.optim.SGD(lr=0.1),
+        nn.functional.cross_entropy,
+    )
+
+    def train(name: str, cluster: Any, rounds: int = 3, resume: bool = False) -> list[str | None]:
+        args = fedray.TrainArgs(rounds=rounds, batch_size=8, stack="off", checkpoint_every=1, tracking=[])
+        folder = tmp_path / name
+        result = fedray.train(model, data, args, cluster=cluster, run_dir=folder, resume=resume, progress=False)
+        assert "memory format: channels_last" in RunFolder(folder).log.read_text()
+        return problem.hashes(result)
+
+    inline = train("inline", "inline")
+    assert len(set(inline)) == 3
+    for workers in (1, 2):
+        assert train(f"ray-{workers}", fedray.Cluster(workers=workers)) == inline
+    train("stopped", fedray.Cluster(workers=2), rounds=1)
+    assert train("stopped", "inline", resume=True)[-1] == inline[-1]
