@@ -50,7 +50,8 @@ from fedray.run.spending import Spending
 from fedray.run.state import ServerState
 from fedray.run.worker import Job
 from fedray.rundir.checkpoint import Checkpoint
-from fedray.rundir.client_state import ClientStore, StateRows
+from fedray.rundir.client_state import ClientStore
+from fedray.rundir.state_rows import StateRows
 from fedray.sampling import Full, Sampler
 from fedray.server import ServerOptimizer
 from fedray.transforms import Transform

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedray.core.columns import Columns
 from fedray.core.noise import ClientNoise
-from fedray.core.places import NOWHERE, Places
+from fedray.core.places import NO_PLACES, NOWHERE, Places
 from fedray.core.places import Ints as Ints
 
 Parts = dict[str, Tensor]
@@ -76,6 +76,7 @@ class Block:
         survey: they answer the survey of the round, and do not train.
         addressed: the places of the rows that the server sends to each of them alone.
         key: the key of the noise that they draw themselves; empty: they draw none.
+        room: places for their new state in memory that workers share with the driver; too few: it goes to a file.
     """
 
     round: int
@@ -87,6 +88,7 @@ class Block:
     survey: bool = False
     addressed: Places = field(default_factory=lambda: NOWHERE)
     key: bytes = field(default=b"", repr=False)
+    room: Ints = field(default_factory=lambda: NO_PLACES)
 
 
 @dataclass(frozen=True, slots=True)

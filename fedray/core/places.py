@@ -16,6 +16,10 @@ def _none() -> Ints:
     return np.zeros(0, dtype=np.int64)
 
 
+NO_PLACES = _none()
+"""No places at all."""
+
+
 class Row(NamedTuple):
     """The place of a client's row on disk: a segment file and the number of a row in it."""
 

@@ -16,8 +16,8 @@ from fedray.core.fields import floats
 from fedray.core.messages import Block, Ints
 from fedray.core.places import Places
 from fedray.run.evaluation import HoldoutChunk
-from fedray.rundir.client_state import StateRows
 from fedray.rundir.index import Index
+from fedray.rundir.state_rows import StateRows
 from fedray.server import PerClient
 
 FOLDER = "addressed"

@@ -35,7 +35,7 @@ from fedray.run.evaluation import (
 from fedray.run.generation import inputs_of
 from fedray.run.samples import Sample, Words, end_of, samples, sampling
 from fedray.run.trained import Models
-from fedray.rundir.client_state import StateRows
+from fedray.rundir.state_rows import StateRows
 from fedray.tasks import CausalLM
 
 

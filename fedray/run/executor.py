@@ -16,7 +16,7 @@ from fedray.core.messages import Broadcast
 from fedray.run.profiling import Tracer
 from fedray.run.usage import Meter, Reading, Usage
 from fedray.run.worker import Item, Job, Report, Worker
-from fedray.rundir.held_rows import HeldRows
+from fedray.rundir.held_rows import HeldRows, RowMemory
 from fedray.rundir.worker_log import copied
 
 _NAME = "inline/0"
@@ -125,7 +125,11 @@ class InlineExecutor:
 
     def hold(self) -> HeldRows | None:
         """Return memory of this process."""
-        return self._worker.hold()
+        if not self._worker.rows.size:
+            return None
+        memory = RowMemory.of(self._worker.rows.sizes)
+        self._worker.hold(memory)
+        return HeldRows(memory)
 
     def close(self) -> None:
         """Give the process its thread count back, and other threads the right to train."""

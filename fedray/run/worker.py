@@ -36,7 +36,7 @@ from fedray.core.messages import (
     Parts,
 )
 from fedray.core.noise import ClientNoise
-from fedray.core.places import NOWHERE
+from fedray.core.places import NO_PLACES, NOWHERE
 from fedray.data.residence import resident
 from fedray.local.kernels import cuda_kernels, lack_told, memory_told
 from fedray.local.losses import loss_on
@@ -50,8 +50,8 @@ from fedray.run.examiner import Examiner
 from fedray.run.profiling import Profile
 from fedray.run.trained import Models
 from fedray.run.weights import weights
-from fedray.rundir.client_state import StateRows
-from fedray.rundir.held_rows import HeldRows
+from fedray.rundir.held_rows import RowMemory
+from fedray.rundir.state_rows import StateRows
 
 
 def devices_of(gpus: float) -> tuple[torch.device, ...]:
@@ -93,6 +93,11 @@ class Job:
 
 Item = Block | TestChunk | HoldoutChunk | ColumnRange
 Report = BlockReport | TestReport | HoldoutReport | ColumnReport
+
+
+def without_room(item: Item) -> Item:
+    """Return an item whose rows of client state all go to files."""
+    return replace(item, room=NO_PLACES) if isinstance(item, Block) else item
 
 
 class Worker:
@@ -158,11 +163,9 @@ class Worker:
         for name, part in self.job.algorithm.aggregator.filled(self._accumulator).items():
             into[name].copy_(part)
 
-    def hold(self) -> HeldRows | None:
-        """Leave rows of client state in memory from now on, for a store of the same process; None: there are none."""
-        if self.rows.size:
-            self.rows.held = HeldRows(self.rows.sizes)
-        return self.rows.held
+    def hold(self, memory: RowMemory) -> None:
+        """Leave rows of client state in memory from now on, which is the driver's."""
+        self.rows.memory = memory
 
     def handle(self, item: Item) -> Report:
         """Do one work item.
@@ -240,7 +243,7 @@ class Worker:
             columns = none.astype(np.int64), none, none, none.astype(np.int64)
         else:
             columns = update.clients, update.weight, update.loss, update.examples
-            state = self.rows.write(block.round, update.clients, update.state) if update.state else state
+            state = self.rows.write(block.round, update.clients, update.state, block.room) if update.state else state
         failures = tuple(given_up[client] for client in sorted(given_up))
         seconds, counted = time.perf_counter() - started, None if update is None else update.counted
         return BlockReport(block.index, *columns, state, failures, seconds, released, taken, counted)

@@ -3,27 +3,29 @@
 A worker writes the new state of a block's clients into a segment of its own and reports where each row lies; the driver
 commits those places when it accepts the block.  So a block that is repeated, or a client that is dropped, leaves the
 old state in force, and a checkpoint is the index alone.  Memory is the page cache's: rows spill to disk by themselves.
-Where the driver trains itself, rows are in no file until a checkpoint needs them, see :mod:`fedray.rundir.held_rows`.
+Where workers share memory with the driver, the driver gives them places there, and rows are in no file until a
+checkpoint needs them, see :mod:`fedray.rundir.held_rows`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import uuid
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fedray.core.fields import Bytes, Fields, as_bytes
-from fedray.core.messages import Ints, Parts
-from fedray.core.places import Places, joined
+from fedray.core.fields import Fields
+from fedray.core.messages import Ints
+from fedray.core.places import NO_PLACES, Places, joined
 from fedray.rundir import durable
-from fedray.rundir.held_rows import MEMORY, HeldRows
+from fedray.rundir.held_rows import MEMORY, HeldRows, RowMemory
 from fedray.rundir.index import Index
+from fedray.rundir.state_rows import IN_MEMORY, SUFFIX, StateRows
 
 Seal = tuple[int, str]
 """The number of bytes of a segment that count, and their SHA-256."""
@@ -34,150 +36,8 @@ _COPIED = 1 << 20
 _MOST, _LEFT = 2.5, 2.25
 """Rows in segments for each live one: before some are rewritten, and after."""
 
-_SUFFIX, _EARLIER = ".rows", ".f32"
-"""The ends of the names of segments; those of before knew one type."""
-
-_IN_MEMORY = (MEMORY,)
-
-
-class StateRows:
-    """The worker's side: reads and writes rows.
-
-    Args:
-        folder: the folder of segments, visible to all workers that share the state.
-        fields: the vector under each name; a row is the concatenation of their bytes, in this order.
-        held: memory in which new rows may stay; None: they are written to files at once.
-
-    Attributes:
-        sizes: the bytes of each field.
-        size: those of a row.
-    """
-
-    def __init__(self, folder: Path, fields: Fields, held: HeldRows | None = None) -> None:
-        self._folder = folder
-        self._fields = dict(fields)
-        self.sizes = [field.nbytes for field in fields.values()]
-        self.size = sum(self.sizes)
-        self.held = held
-        self._segment = ""
-        self._round = -1
-        self._written = 0
-        self._open: dict[str, int] = {}
-        self._asked: set[str] = set()
-
-    def read(self, clients: Ints, places: Places, device: torch.device) -> tuple[Parts, Tensor]:
-        """Read the state ``[C, k]`` of ``clients``, zero where there is none, and which of them have some, ``[C]``."""
-        if not self._fields:
-            return {}, torch.zeros(len(clients), dtype=torch.bool, device=device)
-        if self.held is not None and places.clients is clients and places.segments == _IN_MEMORY:
-            found = self._empty(len(clients))
-            self.held.read(places.number, found)
-            return self._parts(found, device), torch.ones(len(clients), dtype=torch.bool, device=device)
-        at = places.at(clients)
-        known, found = at >= 0, self._empty(len(clients))
-        every = bool(known.all())
-        into = self._remember(found, places, at, every)
-        if not every:
-            for part in found:
-                part[~known] = 0
-        if len(into):
-            into = into[np.argsort(places.segment[at[into]], kind="stable")]
-            self._fill(found, places, at[into], into, np.ones_like(into))
-        return self._parts(found, device), torch.from_numpy(known).to(device)
-
-    def _empty(self, rows: int) -> list[Bytes]:
-        """Return room for the fields of so many rows, not by torch, which fills it where it is to be deterministic."""
-        return [np.empty((rows, size), dtype=np.uint8) for size in self.sizes]
-
-    def _parts(self, found: Sequence[Bytes], device: torch.device) -> Parts:
-        fields = zip(self._fields.items(), found, strict=True)
-        return {name: field.tensor(part).to(device) for (name, field), part in fields}
-
-    def whole(self, places: Places) -> list[Bytes]:
-        """Return the fields of rows, each ``[n, its bytes]``; what lies side by side is read at once."""
-        found = np.empty((len(places), self.size), dtype=np.uint8)
-        fields = np.split(found, np.cumsum(self.sizes)[:-1], axis=1)
-        into = self._remember(fields, places, np.arange(len(places)), True)
-        if len(into):
-            apart = (np.diff(places.segment[into]) != 0) | (np.diff(places.number[into]) != 1) | (np.diff(into) != 1)
-            first = np.flatnonzero(np.concatenate([[True], apart]))
-            self._fill([found], places, into[first], into[first], np.diff(first, append=len(into)))
-        return fields
-
-    def _remember(self, found: Sequence[Bytes], places: Places, which: Ints, every: bool) -> Ints:
-        """Copy what memory has of the rows at places ``[n]`` (-1: none), and return those of the n that files have.
-
-        Rows of ``found`` that it does not have are left with any values.  ``every``: all n have a place.
-        """
-        if self.held is None or MEMORY not in places.segments:
-            return np.flatnonzero(which >= 0)
-        inside, number = every and len(places.segments) == 1, places.number[which]
-        if not inside:
-            here = (which >= 0) & (places.segment[which] == places.segments.index(MEMORY))
-            number = np.where(here, number, 0)
-        self.held.read(number, found)
-        return which[:0] if inside else np.flatnonzero((which >= 0) & ~here)
-
-    def _fill(self, found: Sequence[Bytes], places: Places, which: Ints, into: Ints, counts: Ints) -> None:
-        """Read runs ``[n]``: from the place ``which`` so many rows on, into the parts of the rows from ``into`` on."""
-        runs = places.segment[which].tolist(), places.number[which].tolist(), into.tolist(), counts.tolist()
-        # A cohort has many short rows: what is done for each of them counts.
-        parts = [(part.reshape(-1).data, part.shape[1]) for part in found]
-        size, read, file, last = self.size, os.preadv, -1, -1
-        for segment, number, row, count in zip(*runs, strict=True):
-            if segment != last:
-                file, last = self._file(places.segments[segment]), segment
-            pieces = [part[row * length : (row + count) * length] for part, length in parts]
-            if (got := read(file, pieces, number * size)) != count * size:
-                where = f"{places.segments[segment]} row {number + got // size}"
-                raise OSError(f"client state {where} is cut short: {got % size} of {size} bytes")
-
-    def _file(self, segment: str) -> int:
-        file = self._open.get(segment)
-        if file is None:
-            if len(self._open) > 64:
-                self.close()
-            self._open[segment] = file = os.open(f"{self._folder}/{segment}", os.O_RDONLY)
-        self._asked.add(segment)
-        return file
-
-    def write(self, round: int, clients: Ints, state: Parts) -> Places:
-        """Append the state ``[C, k]`` of ``clients``, and return the places of their rows."""
-        fields = self._fields.items()
-        return self.append(round, clients, [as_bytes(state[name].to(field.dtype)) for name, field in fields])
-
-    def append(self, round: int, clients: Ints, fields: Sequence[Bytes]) -> Places:
-        """Append rows, whose fields are ``[C, bytes]`` each, and return their places."""
-        if round != self._round:
-            self._forget()
-            self._round, self._written = round, 0
-            self._segment = f"{round:08d}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
-        if self.held is not None and (numbers := self.held.put(fields)) is not None:
-            return Places(clients, _IN_MEMORY, np.zeros_like(clients), numbers)
-        whole = np.ascontiguousarray(fields[0]) if len(fields) == 1 else np.concatenate(fields, axis=1)
-        data, place = whole.reshape(-1).data, self._written * self.size
-        # Closed each time: over NFS another node, and the driver that seals it, sees what was written before a close.
-        file = os.open(f"{self._folder}/{self._segment}", os.O_WRONLY | os.O_CREAT, 0o666)
-        try:
-            while data:
-                done = os.pwrite(file, data, place)
-                data, place = data[done:], place + done
-        finally:
-            os.close(file)
-        first = self._written
-        self._written += len(clients)
-        return Places(clients, (self._segment,), np.zeros_like(clients), np.arange(first, self._written))
-
-    def _forget(self) -> None:
-        """Close the files that nobody asked for since the last call: one takes room, also once it is deleted."""
-        for segment in self._open.keys() - self._asked:
-            os.close(self._open.pop(segment))
-        self._asked.clear()
-
-    def close(self) -> None:
-        """Close all files."""
-        self._asked.clear()
-        self._forget()
+_EARLIER = ".f32"
+"""The end of the names of segments of before, which knew one type."""
 
 
 class ClientStore:
@@ -186,7 +46,7 @@ class ClientStore:
     Args:
         folder: the folder of segments; made if missing.
         fields: the vector under each name.
-        held: the memory in which workers of this process leave rows; None: all are in files.
+        held: rows in memory that workers share; None: all are in files.
 
     Attributes:
         kept: segments that stay although the index may not refer to them: kept checkpoints do.
@@ -197,6 +57,9 @@ class ClientStore:
         self.fields = dict(fields)
         self._size = sum(field.nbytes for field in fields.values())
         self.held = held
+        self._filing = threading.RLock()
+        if held is not None:
+            held.filed = self.filed
         self._index = Index()
         self.kept: frozenset[str] = frozenset()
         self._ends: dict[str, int] = {}
@@ -206,6 +69,15 @@ class ClientStore:
         self._bare = False  # the folder has been seen without a file
         if fields:
             folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def memory(self) -> RowMemory | None:
+        """The memory where rows may lie."""
+        return None if self.held is None else self.held.memory
+
+    def reserve(self, count: int) -> Ints:
+        """Return places in memory for so many new rows, or fewer where there is no room: then they go to files."""
+        return NO_PLACES if self.held is None else self.held.reserve(count)
 
     @property
     def rows(self) -> Places:
@@ -223,7 +95,7 @@ class ClientStore:
             return
         replaced = self._index.update(places, MEMORY)
         if self.held is not None:
-            if places.segments == _IN_MEMORY:
+            if places.segments == IN_MEMORY:
                 self.held.accept(places.number, replaced)
                 return
             memory = places.segments.index(MEMORY) if MEMORY in places.segments else -1
@@ -246,9 +118,22 @@ class ClientStore:
         columns = {"client": rows.clients, "segment": number[rows.segment], "row": rows.number}
         return {name: torch.from_numpy(column) for name, column in columns.items()}, sorted(rows.segments)
 
+    def filed(self, places: Places) -> Places:
+        """Return the places in files of rows, after those that no file has are written to one."""
+        if self.held is None or MEMORY not in places.segments:
+            return places
+        with self._filing:
+            inside = places.number[places.segment == places.segments.index(MEMORY)]
+            self._write(self.held.unwritten(inside))
+            return self._outside(places)
+
     def _in_files(self) -> Places:
         """Return the places of all committed rows in files, those of the clients in order; no segment is without."""
-        rows = self.rows
+        with self._filing:
+            return self._outside(self.rows)
+
+    def _outside(self, rows: Places) -> Places:
+        """Return the places of rows in files, which have them all; no segment is without."""
         if self.held is None or MEMORY not in rows.segments:
             return rows
         memory, names = rows.segments.index(MEMORY), list(rows.segments)
@@ -301,14 +186,19 @@ class ClientStore:
         """Write those rows of memory that no file has, and those of files that have few of the others, into a file."""
         if self.held is None or not self.fields:
             return
-        inside = self._index.within([MEMORY] if MEMORY in self._index.live else [])
-        self.held.forget(inside.number, _MOST, _LEFT)
-        rows = self.held.unwritten(inside.number)
+        with self._filing:
+            inside = self._index.within([MEMORY] if MEMORY in self._index.live else [])
+            self.held.forget(inside.number, _MOST, _LEFT)
+            self._write(self.held.unwritten(inside.number))
+
+    def _write(self, rows: Ints) -> None:
+        """Write rows of memory, by their places there, into a file."""
+        assert self.held is not None
         new, first = StateRows(self.folder, self.fields), 0
-        memory = StateRows(self.folder, self.fields, self.held)
+        memory = StateRows(self.folder, self.fields, self.memory)
         for some in np.split(rows, range(self._at_once, len(rows), self._at_once)):
             if len(some):
-                there = Places(some, _IN_MEMORY, np.zeros_like(some), some)
+                there = Places(some, IN_MEMORY, np.zeros_like(some), some)
                 written = new.append(self._round, some, memory.whole(there))
                 self.held.wrote(some, written.segments[0], first)
                 first += len(some)
@@ -335,10 +225,10 @@ class ClientStore:
                 break
             emptiest.append(name)
             stored -= ends[name] - live[name]
-        rows, moved = StateRows(self.folder, self.fields, self.held), self._index.within(emptiest)
+        rows, moved = StateRows(self.folder, self.fields, self.memory), self._index.within(emptiest)
         for start in range(0, len(moved), self._at_once):
             some = moved.only(moved.clients[start : start + self._at_once])
-            self.commit(rows.append(round, some.clients, rows.whole(some)))
+            self.commit(rows.append(round, some.clients, rows.whole(some), self.reserve(len(some))))
         rows.close()
 
     def collect_garbage(self) -> None:
@@ -354,7 +244,7 @@ class ClientStore:
             if self._bare and needed == {MEMORY}:
                 return
         with os.scandir(self.folder) as found:
-            files = {entry.name for entry in found if entry.name.endswith((_SUFFIX, _EARLIER))}
+            files = {entry.name for entry in found if entry.name.endswith((SUFFIX, _EARLIER))}
         unneeded = files - needed
         for name in unneeded & self._condemned:
             (self.folder / name).unlink(missing_ok=True)

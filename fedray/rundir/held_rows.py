@@ -1,14 +1,15 @@
-"""Rows of client state in memory, where one process trains and drives: files hold them once a checkpoint needs them."""
+"""Rows of client state in memory that workers share with the driver: files hold them once a checkpoint needs them."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from fedray.core.fields import Bytes
 from fedray.core.messages import Ints
+from fedray.core.places import Places
 
 MEMORY = "memory"
 """The name that stands for the file of rows in memory; the number of a row is its place there."""
@@ -17,62 +18,99 @@ LIMIT = 512 << 20
 """The most bytes of rows; further ones are written to files at once."""
 
 
+class RowMemory:
+    """Memory of rows, which may be shared by processes: who is given places writes there, and others read them.
+
+    >>> memory = RowMemory.of([2], limit=6)  # three rows
+    >>> memory.write(np.array([2, 0]), [np.array([[1, 2], [3, 4]], dtype=np.uint8)])
+    >>> memory.read(np.array([0]), [found := np.empty((1, 2), dtype=np.uint8)])
+    >>> found.tolist(), memory.most
+    ([[3, 4]], 3)
+
+    Args:
+        fields: the memory of each field, ``[most, bytes]``.
+    """
+
+    def __init__(self, fields: Sequence[Bytes]) -> None:
+        self._fields = list(fields)
+        self.most = len(fields[0])
+
+    @classmethod
+    def of(cls, sizes: Sequence[int], limit: int = LIMIT) -> RowMemory:
+        """Make memory of this process, for at most ``limit`` bytes; what nobody writes to takes none.
+
+        Args:
+            sizes: the bytes of each field of a row.
+            limit: the most bytes of all rows.
+        """
+        # Not by torch, which fills new memory where it is to be deterministic.
+        return cls([np.empty((limit // sum(sizes), size), dtype=np.uint8) for size in sizes])
+
+    def read(self, places: Ints, out: Sequence[Bytes]) -> None:
+        """Copy the rows at places ``[n]`` into ``out``, their fields ``[n, bytes]``."""
+        for field, found in zip(self._fields, out, strict=True):
+            np.take(field, places, axis=0, out=found, mode="clip")  # all are there: "raise" would copy twice
+
+    def write(self, places: Ints, rows: Sequence[Bytes]) -> None:
+        """Copy rows, whose fields are ``[n, bytes]`` each, to places ``[n]``."""
+        for field, given in zip(self._fields, rows, strict=True):
+            field[places] = given
+
+
 class HeldRows:
-    """Rows in memory, which a worker leaves for the driver of its own process.
+    """Rows in memory, whose places the driver gives to the workers that write them.
 
     A row that is replaced makes room for another one, so that there are those of all clients, and of about three
-    cohorts; nothing is rewritten.  A checkpoint writes those that no file has, and notes which file has them.  Threads
+    cohorts; nothing is rewritten.  A checkpoint writes those that no file has, and notes which file has them.  Workers
     may read while others write, as a place is given again only at the second call of :meth:`tidy` that finds it free.
 
-    >>> held = HeldRows([2], limit=6)  # three rows
-    >>> first = held.put([np.array([[1, 2], [3, 4]], dtype=np.uint8)])
-    >>> first, held.put([np.ones((2, 2), dtype=np.uint8)])
-    (array([0, 1]), None)
+    >>> held = HeldRows(RowMemory.of([2], limit=6))  # three rows
+    >>> first = held.reserve(2)
+    >>> held.memory.write(first, [np.array([[1, 2], [3, 4]], dtype=np.uint8)])
+    >>> first, held.reserve(2)
+    (array([0, 1]), array([2]))
     >>> held.accept(first, replaced=first[:0])
-    >>> held.accept(held.put([np.ones((1, 2), dtype=np.uint8)]), replaced=first[:1])
+    >>> held.accept(np.array([2]), replaced=first[:1])
     >>> for _ in range(2):
     ...     held.tidy()
-    >>> held.put([np.ones((1, 2), dtype=np.uint8)])
+    >>> held.reserve(2)
     array([0])
 
     Args:
-        sizes: the bytes of each field of a row.
-        limit: the most bytes of all rows; only those that are in use take memory.
+        memory: the memory.
 
     Attributes:
         files: the files that have rows of this memory, with the number of rows that were written to each.
+        filed: returns the places in files of rows whose places are given, and writes those that no file has; the store
+            that has the index of the rows says how.
     """
 
-    def __init__(self, sizes: Sequence[int], limit: int = LIMIT) -> None:
-        self._most = most = limit // sum(sizes)
-        # Not by torch, which fills new memory where it is to be deterministic.
-        self._fields: list[Bytes] = [np.empty((most, size), dtype=np.uint8) for size in sizes]
+    filed: Callable[[Places], Places]
+
+    def __init__(self, memory: RowMemory) -> None:
+        self.memory, self._most = memory, memory.most
         self._used = 0  # the places behind were never given
         self._free = np.zeros(0, dtype=np.int64)
-        self._accepted = np.zeros(most, dtype=np.bool_)
+        self._accepted = np.zeros(self._most, dtype=np.bool_)
         self._new: tuple[list[Ints], list[Ints]] = [], []  # since the last call of tidy, and the one before
         self._old: tuple[list[Ints], list[Ints]] = [], []
         self._names: list[str] = []
-        self._file, self._number = np.zeros(most, dtype=np.int64), np.zeros(most, dtype=np.int64)  # 0: of no file
+        self._file, self._number = np.zeros(self._most, dtype=np.int64), np.zeros(self._most, dtype=np.int64)  # 0: none
         self._lock = threading.Lock()
         self.files: dict[str, int] = {}
 
-    def put(self, rows: Sequence[Bytes]) -> Ints | None:
-        """Take a copy of rows, whose fields are ``[n, bytes]`` each, and return their places ``[n]``; None: no room."""
+    def reserve(self, count: int) -> Ints:
+        """Give places for so many new rows ``[n]``, or fewer where there is no room."""
         with self._lock:
-            fresh = max(0, len(rows[0]) - len(self._free))
-            if self._used + fresh > self._most:
-                return None
+            fresh = min(max(0, count - len(self._free)), self._most - self._used)
             # Those that were given back last may be in the cache.
-            kept = len(self._free) - len(rows[0]) + fresh
+            kept = max(0, len(self._free) - count)
             places, self._free = self._free[kept:], self._free[:kept]
             if fresh:
                 places = np.concatenate([places, np.arange(self._used, self._used + fresh)])
                 self._used += fresh
             self._new[0].append(places)
             self._file[places] = 0
-        for field, given in zip(self._fields, rows, strict=True):
-            field[places] = given
         return places
 
     def accept(self, places: Ints, replaced: Ints) -> None:
@@ -80,6 +118,11 @@ class HeldRows:
         with self._lock:
             self._accepted[places] = True
             self._old[0].append(replaced)
+
+    def burn(self) -> None:
+        """Give no place again that is given and not accepted: who was lost with some may still write to them."""
+        with self._lock:
+            self._new = [], []
 
     def tidy(self) -> None:
         """Give places free that were replaced, or never accepted, since before the last call."""
@@ -89,11 +132,6 @@ class HeldRows:
             self._accepted[gone] = False
             self._free = np.concatenate([self._free, gone])
             self._new, self._old = ([], self._new[0]), ([], self._old[0])
-
-    def read(self, places: Ints, out: Sequence[Bytes]) -> None:
-        """Copy the rows at places ``[n]`` into ``out``, their fields ``[n, bytes]``."""
-        for field, found in zip(self._fields, out, strict=True):
-            np.take(field, places, axis=0, out=found, mode="clip")  # all are there: "raise" would copy twice
 
     # Files
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from fedray.core.messages import SENT, Ints, Parts
-from fedray.rundir.client_state import ClientStore, StateRows
+from fedray.rundir.client_state import ClientStore
+from fedray.rundir.state_rows import StateRows
 
 _AT_ONCE = 64
 
@@ -92,7 +93,7 @@ class StoredRows(SentRows):
 
     def __init__(self, store: ClientStore, device: torch.device) -> None:
         self._store, self._device = store, device
-        self._rows = StateRows(store.folder, store.fields, store.held)
+        self._rows = StateRows(store.folder, store.fields, store.memory)
 
     @property
     def clients(self) -> Ints:

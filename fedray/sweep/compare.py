@@ -22,11 +22,12 @@ from fedray.models.prototype import last_of
 from fedray.run.plan import Plan
 from fedray.run.snapshot import first_state, model_of, restore
 from fedray.run.worker import Job
-from fedray.rundir.client_state import ClientStore, StateRows
+from fedray.rundir.client_state import ClientStore
 from fedray.rundir.client_table import metrics_in, newest_part
 from fedray.rundir.each_client import MOST_SHOWN, SUPPORT, frequent_among, most_frequent
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import COMPLETE, CONFIG
+from fedray.rundir.state_rows import StateRows
 from fedray.sweep.finished import check_same, warn_of_changes
 
 ALONE, POOLED = "local_only", "centralized"

@@ -11,7 +11,7 @@ import torch
 from fedray.algorithms import FedSGD, Scaffold
 from fedray.config.sections import LocalSection
 from fedray.local.stacking import Stack
-from fedray.rundir.client_state import StateRows
+from fedray.rundir.state_rows import StateRows
 from fedray.sampling import Full, Poisson, Sampler, Uniform
 from tests.algorithms.loops import LR, ROUNDS, STEPS, LeastSquares, assert_equal_models, trained
 from tests.helpers import class_problem, federation, linear_problem, relative

@@ -81,14 +81,14 @@ class _Starter:
 
     here = "0"
 
-    def __init__(self, hosts: Hosts, job: Job, args: WorkerArgs, stopping: Callable[[], bool]) -> None:
+    def __init__(self, hosts: Hosts, job: Job, *_: object) -> None:
         self._hosts, self._job = hosts, job
 
     def alive(self) -> list[Node]:
         return [Node("0", "n", {"CPU": float(WORKERS)})]
 
     def own(self, spec: GroupSpec) -> WorkerGroup:
-        return WorkerGroup(self._job, spec, partial(_Spawner, self._hosts, self._job))
+        return WorkerGroup(self._job, spec, partial(_Spawner, self._hosts, self._job), holds=True)
 
 
 @dataclass
@@ -108,7 +108,8 @@ class _Spawner:
 
     def start(self, worker: Worker) -> None:
         endpoint, host = Endpoint(), self._hosts.free.pop(0)
-        channel = Channel(endpoint, self._tickets, worker.rank, worker.queue, self._down, worker.accumulator.handle)
+        up, state = worker.accumulator.handle, worker.state
+        channel = Channel(endpoint, self._tickets, worker.rank, worker.queue, self._down, up, state=state)
         begun = host.begin.remote(self._job, channel, f"n/{worker.rank}")
         self._processes[worker.rank] = _Process(host, endpoint, begun)
 

@@ -16,7 +16,7 @@ from fedray.core.layout import Layout
 from fedray.local.stacking import Stack
 from fedray.run.executor import InlineExecutor
 from fedray.run.worker import Item, Report
-from fedray.rundir.client_state import StateRows
+from fedray.rundir.state_rows import StateRows
 from fedray.sampling import Full, Uniform
 from fedray.transforms import Clip, Gaussian
 from tests.helpers import Problem, class_problem, federation, local_task, relative, train

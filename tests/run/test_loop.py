@@ -34,7 +34,7 @@ from fedray.run.loop import Rounds
 from fedray.run.models import model_sha256
 from fedray.run.usage import Reading, Usage
 from fedray.run.worker import Item, Job, Report
-from fedray.rundir.client_state import StateRows
+from fedray.rundir.state_rows import StateRows
 from fedray.sampling import Poisson, Sampler, Uniform
 from tests.helpers import Federation, Problem, class_problem, federation, relative, seeded
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from fedray.core.fields import DTYPES, Bytes, Field, as_bytes
 from fedray.core.places import Places
 from fedray.rundir import client_state
-from fedray.rundir.client_state import ClientStore, StateRows, damage
-from fedray.rundir.held_rows import HeldRows
+from fedray.rundir.client_state import ClientStore, damage
+from fedray.rundir.held_rows import HeldRows, RowMemory
+from fedray.rundir.state_rows import StateRows
 
 FIELDS = {"control": Field(3), "residual": Field(2)}
 CPU = torch.device("cpu")
@@ -35,12 +36,12 @@ def ids(*clients: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 
 
 def held_rows(memory: int | None) -> HeldRows | None:
-    return None if memory is None else HeldRows([12, 8], memory)
+    return None if memory is None else HeldRows(RowMemory.of([12, 8], memory))
 
 
 def held(store: ClientStore, *clients: int) -> list[float]:
     """The value that each client's row is filled with; 0 for a newcomer."""
-    rows = StateRows(store.folder, store.fields, store.held)
+    rows = StateRows(store.folder, store.fields, store.memory)
     parts, known = rows.read(ids(*clients), store.of(ids(*clients)), CPU)
     rows.close()
     assert parts["control"].shape == (len(clients), 3)
@@ -50,8 +51,8 @@ def held(store: ClientStore, *clients: int) -> list[float]:
 
 
 def written(store: ClientStore, round: int, values: dict[int, float]) -> Places:
-    rows = StateRows(store.folder, store.fields, store.held)
-    places = rows.write(round, ids(*values), state(*values.values()))
+    rows = StateRows(store.folder, store.fields, store.memory)
+    places = rows.write(round, ids(*values), state(*values.values()), store.reserve(len(values)))
     rows.close()
     return places
 
@@ -353,7 +354,7 @@ def test_a_round_can_read_what_it_asked_for_whenever_the_store_is_tidied_beside_
         if when == 2:
             store.tidy(round - 1)
         # A slow worker reads only now, when another has long written.
-        reader = StateRows(store.folder, FIELDS, store.held)
+        reader = StateRows(store.folder, FIELDS, store.memory)
         parts, _ = reader.read(ids(*clients), asked, CPU)
         reader.close()
         assert parts["control"][:, 0].tolist() == [expected.get(client, 0.0) for client in clients]
@@ -373,7 +374,7 @@ def test_fields_of_any_types_keep_their_bits(
     """In memory, in files, and after they were copied."""
     sizes = [field.nbytes for field in fields.values()]
     folder = tmp_path_factory.mktemp("state")
-    store = ClientStore(folder, fields, HeldRows(sizes, memory) if memory and sum(sizes) else None)
+    store = ClientStore(folder, fields, HeldRows(RowMemory.of(sizes, memory)) if memory and sum(sizes) else None)
     draw = np.random.default_rng(0)
     expected = {name: np.zeros((5, field.nbytes), np.uint8) for name, field in fields.items()}
     for round, cohort in enumerate(rounds, start=1):
@@ -381,15 +382,15 @@ def test_fields_of_any_types_keep_their_bits(
         for name, field in fields.items():
             limit = 2 if field.dtype == torch.bool else 256
             expected[name][clients] = draw.integers(0, limit, (len(clients), field.nbytes), np.uint8)
-        rows = StateRows(folder, fields, store.held)
+        rows = StateRows(folder, fields, store.memory)
         state = {name: field.tensor(expected[name][clients]) for name, field in fields.items()}
-        store.commit(rows.write(round, clients, state))
+        store.commit(rows.write(round, clients, state, store.reserve(len(clients))))
         store.tidy(round)
     store.flush()
     again = ClientStore(folder, fields)
     again.restore(*store.index(), store.seals())
     for each in (store, again):
-        found, _ = StateRows(folder, fields, each.held).read(np.arange(5), each.of(np.arange(5)), CPU)
+        found, _ = StateRows(folder, fields, each.memory).read(np.arange(5), each.of(np.arange(5)), CPU)
         assert {name: Field.of(part) for name, part in found.items()} == fields
         assert all((as_bytes(part) == expected[name]).all() for name, part in found.items())
 

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedray.rundir.client_state import ClientStore, StateRows, damage
-from fedray.rundir.held_rows import MEMORY, HeldRows
+from fedray.rundir.client_state import ClientStore, damage
+from fedray.rundir.held_rows import MEMORY, HeldRows, RowMemory
+from fedray.rundir.state_rows import StateRows
 from tests.rundir.test_client_state import FIELDS, commit, held, ids, written
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> ClientStore:
-    return ClientStore(tmp_path / "state", FIELDS, HeldRows([12, 8], 400))
+    return ClientStore(tmp_path / "state", FIELDS, HeldRows(RowMemory.of([12, 8], 400)))
 
 
 def files(store: ClientStore) -> list[str]:
@@ -73,11 +74,13 @@ def test_files_of_checkpoints_go_once_few_of_their_rows_live(store: ClientStore)
 
 
 def test_rows_without_room_go_to_files_and_back_to_memory_once_there_is_some(tmp_path: Path) -> None:
-    store = ClientStore(tmp_path / "state", FIELDS, HeldRows([12, 8], 60))
+    store = ClientStore(tmp_path / "state", FIELDS, HeldRows(RowMemory.of([12, 8], 60)))
     commit(store, 1, {1: 1.0, 2: 2.0})
     commit(store, 2, {3: 3.0, 4: 4.0})
     assert len(files(store)) == 1
     assert held(store, 4, 9, 2, 3, 1) == [4.0, 0.0, 2.0, 3.0, 1.0]
+    for _ in range(2):  # the one place that was left was given, and not taken
+        store.collect_garbage()
     commit(store, 3, {1: 5.0})
     for _ in range(2):
         store.collect_garbage()
@@ -96,7 +99,7 @@ def test_a_row_that_is_replaced_is_there_until_the_second_call_that_finds_it_so(
     commit(store, 2, {1: 2.0})
     store.collect_garbage()
     commit(store, 3, {2: 3.0})
-    parts, _ = StateRows(store.folder, FIELDS, store.held).read(ids(1), old, torch.device("cpu"))
+    parts, _ = StateRows(store.folder, FIELDS, store.memory).read(ids(1), old, torch.device("cpu"))
     assert parts["control"][:, 0].tolist() == [1.0]
     store.collect_garbage()
     assert written(store, 4, {1: 4.0})[1] == old[1]
@@ -114,11 +117,46 @@ def test_rows_that_are_never_accepted_make_room_again(store: ClientStore) -> Non
 
 
 def test_reports_are_committed_together_whether_their_rows_are_in_memory_or_in_files(tmp_path: Path) -> None:
-    store = ClientStore(tmp_path / "state", FIELDS, HeldRows([12, 8], 60))
-    places = [written(store, 1, {1: 1.0, 2: 2.0}), written(store, 1, {3: 3.0, 4: 4.0}), written(store, 1, {5: 5.0})]
-    assert [one.segments == (MEMORY,) for one in places] == [True, False, True]
+    store = ClientStore(tmp_path / "state", FIELDS, HeldRows(RowMemory.of([12, 8], 60)))
+    places = [written(store, 1, {1: 1.0, 2: 2.0}), written(store, 1, {5: 5.0}), written(store, 1, {3: 3.0, 4: 4.0})]
+    assert [one.segments == (MEMORY,) for one in places] == [True, True, False]
     store.commit(*places)
     assert held(store, 1, 2, 3, 4, 5, 6) == [1.0, 2.0, 3.0, 4.0, 5.0, 0.0]
     for round in (1, 2):
         store.tidy(round)
     assert held(store, 1, 2, 3, 4, 5, 6) == [1.0, 2.0, 3.0, 4.0, 5.0, 0.0]
+
+
+def test_rows_are_written_to_a_file_for_who_does_not_share_the_memory_and_then_once(store: ClientStore) -> None:
+    commit(store, 1, {1: 1.0, 2: 2.0, 3: 3.0})
+    assert store.held is not None
+    for clients in (ids(1, 2), ids(2, 1), ids(1, 2, 9)):
+        places = store.held.filed(store.of(clients))
+        found, known = StateRows(store.folder, FIELDS).read(clients, places, torch.device("cpu"))
+        assert found["control"][:, 0].tolist() == [{1: 1.0, 2: 2.0}.get(client, 0.0) for client in clients.tolist()]
+        assert known.tolist() == [client < 9 for client in clients.tolist()]
+    assert [(store.folder / name).stat().st_size for name in files(store)] == [2 * 20]
+    assert store.of(ids(1)).segments == (MEMORY,), "who shares it goes on as before"
+    assert store.held.filed(places) is places
+    store.flush()
+    assert sorted((store.folder / name).stat().st_size for name in files(store)) == [20, 2 * 20]
+
+
+def test_places_of_who_was_lost_are_not_given_again(store: ClientStore) -> None:
+    """Its process may be slow to die, and write to them until then."""
+    assert store.held is not None
+    kept, lost = store.held.reserve(2), store.held.reserve(3)
+    store.held.accept(kept, replaced=kept[:0])
+    store.held.burn()
+    for _ in range(3):
+        store.held.tidy()
+    store.held.accept(kept[:0], replaced=kept)
+    for _ in range(3):
+        store.held.tidy()
+    given = store.held.reserve(store.held.memory.most).tolist()
+    assert set(given) == set(range(store.held.memory.most)) - set(lost.tolist())
+
+
+def test_those_who_are_first_get_what_room_there_is(store: ClientStore) -> None:
+    assert store.held is not None
+    assert [len(store.reserve(count)) for count in (15, 15, 1)] == [15, 5, 0]

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from fedray.core.fields import Field
-from fedray.rundir.client_state import ClientStore, StateRows
+from fedray.rundir.client_state import ClientStore
+from fedray.rundir.state_rows import StateRows
 from fedray.server.rows import HeldRows, SentRows, StoredRows
 
 FIELDS = {"mine": Field(2), "sent.a": Field(3), "sent.b": Field(1, torch.int64)}

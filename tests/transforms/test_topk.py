@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.core.fields import Field
-from fedray.rundir.client_state import StateRows
+from fedray.rundir.state_rows import StateRows
 from fedray.sampling import Uniform
 from fedray.transforms import TopK
 from fedray.transforms.codec import encoded_bytes

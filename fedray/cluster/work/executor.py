@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -31,7 +32,7 @@ from fedray.run.evaluation import HoldoutChunk
 from fedray.run.failure_policy import give_up, unseen
 from fedray.run.profiling import Tracer
 from fedray.run.usage import Usage
-from fedray.run.worker import Item, Job, Report
+from fedray.run.worker import Item, Job, Report, without_room
 from fedray.rundir.held_rows import HeldRows
 
 _LARGE = 1 << 22
@@ -66,7 +67,8 @@ class RayExecutor:
         self._fetched: Accumulator = {}
         self._lost = self._network = 0
         self._scheduler = Scheduler(GroupLost)
-        self.nodes = Nodes(args, _RayStarter(job, args, stopping))
+        self._held: HeldRows | None = None
+        self.nodes = Nodes(args, _RayStarter(job, args, stopping, self._filed))
 
     def wait(self, stopping: Callable[[], bool] = lambda: False) -> None:
         """Return when a worker is up, or ``stopping`` says so; the others join in the round after they are."""
@@ -85,8 +87,16 @@ class RayExecutor:
         return self.nodes.own[0].down.tensors["model"] if self.nodes.own else torch.zeros(size)
 
     def hold(self) -> HeldRows | None:
-        """Return None: rows of workers outlive them in files."""
-        return None
+        """Return memory that this process shares with the workers of its node, if there are any: it outlives them."""
+        state = self.nodes.own[0].state if self.nodes.own else None
+        self._held = None if state is None else HeldRows(state.memory)
+        return self._held
+
+    def _filed(self, item: Item) -> Item:
+        """Return an item whose rows of client state another node can read."""
+        if self._held is None or not isinstance(item, Block | HoldoutChunk):
+            return item
+        return replace(item, state=self._held.filed(item.state))
 
     def publish(self, down: Broadcast) -> None:
         """Make the broadcast known: in this node's shared memory, and once to each other node."""
@@ -104,6 +114,10 @@ class RayExecutor:
 
         An item is done when its report is here and what was folded is in the memory of a group that is alive, or here.
         """
+        if (
+            self.nodes.others
+        ):  # what one node writes to memory is to be written to a file for the next one that reads it
+            items = [without_room(item) for item in items]
         ledger = self._ledger = Ledger[Any](dict(enumerate(items)))
         blocks = any(isinstance(item, Block) for item in items)
 
@@ -127,6 +141,8 @@ class RayExecutor:
             drop,
             stopping,
         )
+        if self._held is not None and any(group.retries for group in self.nodes.own):
+            self._held.burn()
         if not done:
             return None
         self._lost += ledger.lost
@@ -185,8 +201,8 @@ class RayExecutor:
 class _RayStarter:
     """The starter of worker groups on the nodes of the connected cluster."""
 
-    def __init__(self, job: Job, args: WorkerArgs, stopping: Callable[[], bool]) -> None:
-        self._job, self._pinned, self._stopping = job, args.driver.gpus > 0, stopping
+    def __init__(self, job: Job, args: WorkerArgs, stopping: Callable[[], bool], filed: Callable[[Item], Item]) -> None:
+        self._job, self._pinned, self._stopping, self._filed = job, args.driver.gpus > 0, stopping, filed
         self.here: str = ray.get_runtime_context().get_node_id()
         self._payload: Any = None
 
@@ -194,9 +210,9 @@ class _RayStarter:
         return alive()
 
     def own(self, spec: GroupSpec) -> WorkerGroup:
-        return worker_group(self._job, spec, Reservation.of(spec), self._pinned, self._stopping)
+        return worker_group(self._job, spec, Reservation.of(spec), self._pinned, self._stopping, holds=True)
 
     def remote(self, spec: GroupSpec) -> RemoteWorkerGroup:
         if self._payload is None:
             self._payload = ray.put(Payload.of(self._job))
-        return RemoteWorkerGroup(self._payload, spec)
+        return RemoteWorkerGroup(self._payload, spec, self._filed)

@@ -17,6 +17,7 @@ from fedray.cluster.work.fold import NodeFold
 from fedray.cluster.work.ledger import Ledger
 from fedray.cluster.work.memory import Buffer, Handle
 from fedray.cluster.work.spawn import CannotStart, Spawner, Worker
+from fedray.cluster.work.state import StateBuffer
 from fedray.cluster.work.tickets import TicketQueue
 from fedray.cluster.work.worker import RoundHeader
 from fedray.core.errors import RunFailed
@@ -24,7 +25,7 @@ from fedray.core.messages import Block
 from fedray.run.columns import ColumnRange, ColumnReport
 from fedray.run.failure_policy import give_up
 from fedray.run.usage import Reading
-from fedray.run.worker import Item, Job, Report
+from fedray.run.worker import Item, Job, Report, without_room
 
 _log = logging.getLogger(__name__)
 
@@ -47,13 +48,24 @@ class WorkerGroup(Group):
         spec: the workers.
         spawner: makes their starter from the memory of the ticket queues and of the broadcast.
         pinned: this process copies the broadcast and the accumulators to and from a GPU.
+        holds: the workers share memory for rows of client state with this process, the driver.
+
+    Attributes:
+        state: the memory; None: all rows are in files.
     """
 
     def __init__(
-        self, job: Job, spec: GroupSpec, spawner: Callable[[Handle, Handle], Spawner], pinned: bool = False
+        self,
+        job: Job,
+        spec: GroupSpec,
+        spawner: Callable[[Handle, Handle], Spawner],
+        pinned: bool = False,
+        holds: bool = False,
     ) -> None:
         super().__init__(spec)
         self._job = job
+        sizes = [field.nbytes for field in job.state_fields().values()] if holds else []
+        self.state = StateBuffer.of(sizes, len(job.task.data))
         self.fold = NodeFold(job.algorithm.aggregator, job.algorithm.widths(job.task.layout), pinned)
         self.down = Buffer(job.algorithm.broadcast_widths(job.task.layout), torch.float32, pinned)
         self._queues = list(dict.fromkeys(slot.silos for slot in spec.slots))
@@ -62,8 +74,9 @@ class WorkerGroup(Group):
         self._spawner = spawner(self._tickets_buffer.handle, self.down.handle)
         self._header = RoundHeader(0, 0, 1.0)
         self._ledger: Ledger[Worker] = Ledger({})
+        handle = None if self.state is None else self.state.handle
         self.workers = [
-            Worker(rank, self._queues.index(slot.silos), self.fold.accumulator())
+            Worker(rank, self._queues.index(slot.silos), self.fold.accumulator(), handle)
             for rank, slot in enumerate(spec.slots)
         ]
         for worker in self.workers:
@@ -268,6 +281,9 @@ class WorkerGroup(Group):
 
     def _lose(self, worker: Worker, ticket: int, stage: str, reason: str) -> None:
         at = worker.shared[ticket] if 0 <= ticket < len(worker.shared) else None
+        for position in worker.shared:
+            # The process may be slow to die, and write to the places that it was given until then.
+            self._ledger.items[position] = without_room(self._ledger.items[position])
         if self._ledger.lose(worker, at) > 1:
             assert at is not None
             self._ledger.accept(None, {at: self._given_up(self._ledger.items[at], stage, reason)})
@@ -298,6 +314,8 @@ class WorkerGroup(Group):
         if workers:
             self._spawner.close()
             self.fold.begin()
+            if self.state is not None:
+                self.state.close()
             self._tickets.close()
             self._tickets_buffer.close()
             self.down.close()

@@ -56,6 +56,7 @@ def worker_group(
     reservation: Reservation,
     pinned: bool = False,
     stopping: Callable[[], bool] = lambda: False,
+    holds: bool = False,
 ) -> WorkerGroup:
     """Start the worker group of this process's node once its room has been granted.
 
@@ -64,7 +65,7 @@ def worker_group(
         StoppedEarly: ``stopping`` said so before that was known.
     """
     reservation.wait(stopping)
-    return WorkerGroup(job, spec, partial(RaySpawner, job, spec, reservation), pinned)
+    return WorkerGroup(job, spec, partial(RaySpawner, job, spec, reservation), pinned, holds)
 
 
 class NodeActor:

@@ -21,6 +21,7 @@ from fedray.aggregators.base import Accumulator
 from fedray.cluster.place.reservation import own_gpus
 from fedray.cluster.work.collective import PATIENCE, RankSpec
 from fedray.cluster.work.memory import Handle
+from fedray.cluster.work.state import StateHandle
 from fedray.core.errors import RanksBroken, one_line
 from fedray.core.messages import Block, Broadcast
 from fedray.run.rank import RankWorker
@@ -140,14 +141,26 @@ class FollowingRank:
         up: memory of what the worker folds.
         name: the worker's name, ``node1/0``.
         gpus: the number of GPUs that Ray assigned.
+        state: memory of rows of client state; None: all of them are in files.
     """
 
-    def __init__(self, job: Job, spec: RankSpec, down: Handle, up: Handle, name: str, gpus: float) -> None:
+    def __init__(
+        self,
+        job: Job,
+        spec: RankSpec,
+        down: Handle,
+        up: Handle,
+        name: str,
+        gpus: float,
+        state: StateHandle | None = None,
+    ) -> None:
         own_gpus(gpus)
         if job.said is not None:
             redirect(job.said, f"{name}.{spec.rank}")
         self._ranks = Ranks(spec)
         self._worker = RankWorker(job, devices_of(gpus), spec.rank, spec.size)
+        if state is not None:
+            self._worker.hold(state.open())
         self._down, self._up = down.open(), up.open()
         self._meter, self._name = Meter(devices_of(gpus)), name
 

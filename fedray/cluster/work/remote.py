@@ -67,13 +67,15 @@ class RemoteWorkerGroup(Group):
     Args:
         payload: reference to the :class:`fedray.cluster.work.payload.Payload`.
         spec: the workers, and their node.
+        filed: makes of an item one whose rows of client state are all in files, which other nodes can read.
 
     Attributes:
         has: the number of the last broadcast that it has worked on, so that its node has all of it.
     """
 
-    def __init__(self, payload: Any, spec: GroupSpec) -> None:
+    def __init__(self, payload: Any, spec: GroupSpec, filed: Callable[[Item], Item] = lambda item: item) -> None:
         super().__init__(spec)
+        self._filed = filed
         self.network, self.has = 0, -1
         self.header = RoundHeader(0, 0, 1.0)
         self._arrays: Any = None
@@ -146,7 +148,7 @@ class RemoteWorkerGroup(Group):
             GroupLost: the node is gone.
         """
         self._calls += 1
-        packed = pickle.dumps(dict(items))
+        packed = pickle.dumps({position: self._filed(item) for position, item in items.items()})
         answer = self.ask(stopping, "work", self._calls, self.header, self._arrays, packed)
         if answer is None:
             return None

@@ -18,6 +18,7 @@ from fedray.cluster.work.connections import Connection, Endpoint, WorkerDied
 from fedray.cluster.work.memory import Buffer, Handle
 from fedray.cluster.work.ranks import FollowingRank
 from fedray.cluster.work.rows import RowFile
+from fedray.cluster.work.state import StateHandle
 from fedray.cluster.work.worker import Channel, WorkerActor
 from fedray.run.usage import Reading
 from fedray.run.worker import Job
@@ -31,6 +32,7 @@ class Worker:
         rank: its number in the group, and of its slot.
         queue: number of the ticket queue that it takes from.
         accumulator: memory of what it folds: a sum, or rows.
+        state: memory of rows of client state; None: all of them are in files.
         connection: to its process; ``None`` before that is up.
         failed_starts: the times in a row that its process died before it was reached.
         shared: positions of the items whose tickets it takes now.
@@ -40,6 +42,7 @@ class Worker:
     rank: int
     queue: int
     accumulator: Buffer | RowFile
+    state: StateHandle | None = None
     connection: Connection | None = None
     failed_starts: int = 0
     shared: list[int] = field(default_factory=list)
@@ -106,12 +109,14 @@ class RaySpawner:
         slot, endpoint, name = self._spec.slots[worker.rank], Endpoint(), f"{self._spec.name}/{worker.rank}"
         up, ranks, others = worker.accumulator.handle, self._ranks(slot), []
         first = ranks[0] if ranks else None
-        channel = Channel(endpoint, self._tickets, worker.rank, worker.queue, self._down, up, first)
+        channel = Channel(endpoint, self._tickets, worker.rank, worker.queue, self._down, up, first, worker.state)
         gpus = slot.size.share(slot.ranks).gpus
         actor = self._actor(WorkerActor, worker.rank, 0).remote(self._job, channel, name, gpus)
         for rank in ranks[1:]:
             others.append(
-                self._actor(FollowingRank, worker.rank, rank.rank).remote(self._job, rank, self._down, up, name, gpus)
+                self._actor(FollowingRank, worker.rank, rank.rank).remote(
+                    self._job, rank, self._down, up, name, gpus, worker.state
+                )
             )
             others[-1].follow.remote()
         self._processes[worker.rank] = _Process(actor, actor.ready.remote(), endpoint, time.monotonic(), others)

@@ -23,6 +23,7 @@ from fedray.cluster.work.memory import Handle
 from fedray.cluster.work.pinning import pin
 from fedray.cluster.work.ranks import LeadingRank
 from fedray.cluster.work.rows import Held, RowHandle, RowWriter
+from fedray.cluster.work.state import StateHandle
 from fedray.cluster.work.tickets import TicketQueue
 from fedray.core import inject
 from fedray.core.collector import collector_off
@@ -50,6 +51,7 @@ class Channel:
         down: memory of the broadcast.
         up: memory of what the worker folds: a sum, or, where it is none, rows.
         first: the first of the worker's ranks, which is this process; None: it has no others.
+        state: memory of rows of client state; None: all of them are in files.
     """
 
     endpoint: Endpoint
@@ -59,6 +61,7 @@ class Channel:
     down: Handle
     up: Handle | RowHandle
     first: RankSpec | None = None
+    state: StateHandle | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,8 @@ class WorkerActor:
         self._worker = Worker(job, devices_of(gpus)) if self._leading is None else self._leading
         if libc is not None:
             libc.malloc_trim(0)
+        if channel.state is not None:
+            self._worker.hold(channel.state.open())
         self._down = channel.down.open()
         up = channel.up.open()
         self._rows = up if isinstance(up, RowWriter) else None

@@ -277,8 +277,9 @@ def _state(bytes: int, inline: bool) -> str:
     if not bytes:
         return "none"
     # Up to two and a half rows are stored for each client, and what is dead stays for two rounds.
-    held = f", and up to {decimal(min(LIMIT, 3 * bytes))} in memory" if inline else ""
-    return f"{decimal(bytes)} on disk once every client has taken part{held}"
+    where = "in memory" if inline else "in memory, if all workers are on the driver's node"
+    most = decimal(min(LIMIT, 3 * bytes))
+    return f"{decimal(bytes)} on disk once every client has taken part, and up to {most} {where}"
 
 
 def _time(config: Config, plan: Plan, first: FirstRound | None, server: Server, workers: int) -> list[Row]:

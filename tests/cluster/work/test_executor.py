@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ class Starter:
 
     here = "0"
 
-    def __init__(self, job: Job, args: WorkerArgs, stopping: Callable[[], bool]) -> None:
+    def __init__(self, job: Job, *_: object) -> None:
         self._job = job
 
     def alive(self) -> list[Node]:

@@ -57,7 +57,8 @@ class Spawner:
         self._processes: dict[int, Process] = {}
 
     def start(self, worker: Worker) -> None:
-        channel = Channel(Endpoint(), self._tickets, worker.rank, 0, self._down, worker.accumulator.handle)
+        up, state = worker.accumulator.handle, worker.state
+        channel = Channel(Endpoint(), self._tickets, worker.rank, 0, self._down, up, state=state)
         actor = WorkerActor(self._job, channel, f"n/{worker.rank}", 0)
         self._processes[worker.rank] = Process(actor, self._dies.get(worker.rank, []))
 
@@ -79,14 +80,14 @@ class _Starter:
 
     here = "0"
 
-    def __init__(self, dies: Deaths, job: Job, args: WorkerArgs, stopping: Callable[[], bool]) -> None:
+    def __init__(self, dies: Deaths, job: Job, *_: object) -> None:
         self._job, self._dies = job, {rank: list(calls) for rank, calls in dies.items()}
 
     def alive(self) -> list[Node]:
         return [Node("0", "n", {"CPU": 4.0})]
 
     def own(self, spec: GroupSpec) -> WorkerGroup:
-        return WorkerGroup(self._job, spec, partial(Spawner, self._job, self._dies))
+        return WorkerGroup(self._job, spec, partial(Spawner, self._job, self._dies), holds=True)
 
 
 def keep_this_process_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
