@@ -51,9 +51,11 @@ from fedray.run.state import ServerState
 from fedray.run.worker import Job
 from fedray.rundir.checkpoint import Checkpoint
 from fedray.rundir.client_state import ClientStore
+from fedray.rundir.held_rows import HeldRows
 from fedray.rundir.state_rows import StateRows
 from fedray.sampling import Full, Sampler
 from fedray.server import ServerOptimizer
+from fedray.server.rows import StoredRows
 from fedray.transforms import Transform
 
 
@@ -239,6 +241,8 @@ class Federation:
         """Go on to the end, or to ``rounds`` rounds in all; the records that were finished."""
         plan = self.plan if rounds is None else replace(self.plan, rounds=rounds)
         executor = self.executor(self.job)
+        if not isinstance(executor, InlineExecutor):  # so that what is compared has rows in memory, and in files
+            self._hold(executor.hold())
         save = lambda _: self.saves.append(self.save())  # noqa: E731
         loop = Rounds(plan, self.state, executor, save, stopping, spending=self.spending)
         try:
@@ -246,9 +250,28 @@ class Federation:
         finally:
             self.stopped = loop.stopped
             executor.close()
+            self._let_go()
+
+    def _hold(self, held: HeldRows | None) -> None:
+        """Have rows of client state in memory, as a driver's store has from the start."""
+        store = self.state.store
+        if held is not None:
+            store.held, held.filed = held, store.filed
+        self.state.server.rows = StoredRows(store, self.vector.device)
+
+    def _let_go(self) -> None:
+        """Have all rows in files again, for whoever goes on."""
+        store = self.state.store
+        if store.held is not None:
+            store.flush()
+            saved = *store.index(), store.seals()
+            store.held = None
+            store.restore(*saved)
+            self._hold(None)
 
     def save(self) -> Checkpoint:
         """A checkpoint, which shares nothing with the run."""
+        self.state.store.flush()
         saved = snapshot(self.plan, self.state, {})
         self.state.store.kept |= set(saved.state["segments"])
         tensors = {name: tensor.clone() for name, tensor in saved.tensors.items()}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedray.algorithms import Scaffold
 from fedray.cluster.place.placement import GroupSpec, Node, Size
 from fedray.cluster.place.slots import Silo, WorkerArgs
 from fedray.cluster.work import executor as module
@@ -16,11 +17,19 @@ from fedray.cluster.work import nodes
 from fedray.cluster.work.executor import RayExecutor
 from fedray.cluster.work.group import WorkerGroup
 from fedray.core.cpus import usable_cpus
-from fedray.core.messages import Broadcast
+from fedray.core.messages import BlockReport, Broadcast
+from fedray.core.places import Places
 from fedray.run.evaluation import HoldoutChunk, HoldoutReport, TestChunk
+from fedray.run.usage import Reading
 from fedray.run.worker import Item, Job
+from fedray.rundir.client_state import ClientStore
+from fedray.rundir.held_rows import MEMORY
+from fedray.rundir.state_rows import StateRows
 from tests.cluster.work.fakes import fake_group
+from tests.cluster.work.within import workers_within
 from tests.helpers import class_problem, federation
+
+CPU = torch.device("cpu")
 
 
 class Starter:
@@ -99,3 +108,57 @@ def test_the_threads_of_the_process_are_put_back(executor: RayExecutor, monkeypa
     assert set_[0] == 1
     assert set_[1] == usable_cpus().count
     assert set_[2:] == [executor._threads] * 2
+
+
+class Elsewhere:
+    """The group of another node, which is not up yet."""
+
+    retries, network, up, ranks, is_up = 0, 0, 0, (), False
+
+    def look(self, seconds: float) -> bool:
+        return False
+
+    def readings(self) -> list[Reading]:
+        return []
+
+
+@pytest.mark.parametrize(("dies", "others"), [({}, 0), ({0: [True]}, 0), ({}, 1)])
+def test_rows_are_in_memory_where_no_worker_was_lost_and_none_is_elsewhere(
+    dies: dict[int, list[bool]], others: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = federation(class_problem(), tmp_path, Scaffold(), stack=2)
+    one = workers_within(monkeypatch, 1, dies)(run.job)
+    held = one.hold()
+    assert held is not None
+    store = ClientStore(tmp_path, run.job.state_fields(), held)
+    everyone = np.arange(len(run.plan.task.data))
+    parts, _ = run.plan.broadcast(run.state.server, run.state.transforms)
+    one.publish(Broadcast(1, parts, 1.0))
+    blocks = run.plan.blocks(1, everyone, store)
+    given = np.concatenate([block.room for block in blocks])
+    one.nodes.others += [Elsewhere()] * others  # type: ignore[list-item]
+    reports = one.run(blocks, lambda: False)
+    one.nodes.others.clear()
+    assert reports is not None
+    store.commit(*(report.state for report in reports if isinstance(report, BlockReport)))
+    in_memory = store.rows.segments == (MEMORY,)
+    assert in_memory == (not dies and not others)
+    for round in range(4):
+        store.tidy(round)
+    # Who was lost may still write to what it was given; what was not taken for other reasons is given again.
+    free = set(store.reserve(held.memory.most).tolist()) & set(given.tolist())
+    assert bool(free) == bool(others)
+    chunk = HoldoutChunk(0, everyone, None, store.of(everyone))
+    sent = one._filed(chunk)
+    assert isinstance(sent, HoldoutChunk)
+    assert MEMORY not in sent.state.segments
+    found = [rows.read(everyone, at, CPU)[0]["control"] for rows, at in readers(store, chunk, sent)]
+    assert torch.equal(*found)
+    assert found[0].any()
+    one.close()
+
+
+def readers(store: ClientStore, chunk: HoldoutChunk, sent: HoldoutChunk) -> list[tuple[StateRows, Places]]:
+    """Who shares the memory, with the places it is told of; and who does not."""
+    shares, files = StateRows(store.folder, store.fields, store.memory), StateRows(store.folder, store.fields)
+    return [(shares, chunk.state), (files, sent.state)]

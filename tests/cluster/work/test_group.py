@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,20 @@ def test_an_item_that_two_workers_die_of_is_given_up(job: Job) -> None:
     assert "two workers were lost at its block" in given_up.failures[0].error
     assert sorted(reports) == [0, 1, 2]
     assert spawner.started == [0, 0, 0]
+    group.close()
+
+
+def test_what_a_lost_worker_may_have_begun_is_done_again_without_places_in_memory(job: Job) -> None:
+    """It may be slow to die, and write to the places that it was given until then."""
+    group, spawner = fake_group(job, behave={0: [FakeProcess.begin_and_die]})
+    begin(group, 1)
+    given = [replace(item, room=np.arange(5)) for item in blocks(3).values() if isinstance(item, Block)]
+    assert sorted(group.work(dict(enumerate(given)), lambda: False) or {}) == [0, 1, 2]
+    assert [len(item.room) for item in spawner.processes[0].items if isinstance(item, Block)] == [0, 0, 0]
+    assert [len(item.room) for item in given] == [5, 5, 5]
+    begin(group, 2)
+    group.work(dict(enumerate(given)), lambda: False)
+    assert [len(item.room) for item in spawner.processes[0].items if isinstance(item, Block)] == [5, 5, 5]
     group.close()
 
 
