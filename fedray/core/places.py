@@ -70,7 +70,7 @@ class Places(Mapping[int, Row]):
         if np.array_equal(self.clients, clients):
             return np.arange(len(clients))
         order = np.argsort(self.clients)
-        found = order[np.searchsorted(self.clients, clients, sorter=order).clip(max=len(order) - 1)]
+        found = order[np.minimum(np.searchsorted(self.clients, clients, sorter=order), len(order) - 1)]
         return np.where(self.clients[found] == clients, found, -1)
 
     def only(self, clients: Ints) -> Places:

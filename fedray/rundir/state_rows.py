@@ -52,17 +52,21 @@ class StateRows:
         """Read the state ``[C, k]`` of ``clients``, zero where there is none, and which of them have some, ``[C]``."""
         if not self._fields:
             return {}, torch.zeros(len(clients), dtype=torch.bool, device=device)
-        if self.memory is not None and places.clients is clients and places.segments == IN_MEMORY:
-            found = self._empty(len(clients))
-            self.memory.read(places.number, found)
-            return self._parts(found, device), torch.ones(len(clients), dtype=torch.bool, device=device)
+        found = self._empty(len(clients))
+        inside = self.memory if places.segments == IN_MEMORY else None
+        if inside is not None and places.clients is clients:
+            inside.read(places.number, found)
+            return self._parts(found, device), torch.from_numpy(np.ones(len(clients), dtype=np.bool_)).to(device)
         at = places.at(clients)
-        known, found = at >= 0, self._empty(len(clients))
-        every = bool(known.all())
-        into = self._remember(found, places, at, every)
-        if not every:
+        known = at >= 0
+        into, new = at[:0], np.flatnonzero(~known)
+        if inside is not None:
+            inside.read(places.number[at], found)  # of newcomers, who are at -1, the row of another
+        else:
+            into = self._remember(found, places, at, not len(new))
+        if len(new):
             for part in found:
-                part[~known] = 0
+                part[new] = 0
         if len(into):
             into = into[np.argsort(places.segment[at[into]], kind="stable")]
             self._fill(found, places, at[into], into, np.ones_like(into))
@@ -74,7 +78,8 @@ class StateRows:
 
     def _parts(self, found: Sequence[Bytes], device: torch.device) -> Parts:
         fields = zip(self._fields.items(), found, strict=True)
-        return {name: field.tensor(part).to(device) for (name, field), part in fields}
+        parts = {name: field.tensor(part) for (name, field), part in fields}
+        return parts if device.type == "cpu" else {name: part.to(device) for name, part in parts.items()}
 
     def whole(self, places: Places) -> list[Bytes]:
         """Return the fields of rows, each ``[n, its bytes]``; what lies side by side is read at once."""
@@ -126,8 +131,11 @@ class StateRows:
 
     def write(self, round: int, clients: Ints, state: Parts, room: Ints = NO_PLACES) -> Places:
         """Write the state ``[C, k]`` of ``clients``, and return the places of their rows; ``room`` as for `append`."""
-        fields = self._fields.items()
-        return self.append(round, clients, [as_bytes(state[name].to(field.dtype)) for name, field in fields], room)
+        rows = []
+        for name, field in self._fields.items():
+            part = state[name]
+            rows.append(as_bytes(part if part.dtype == field.dtype else part.to(field.dtype)))
+        return self.append(round, clients, rows, room)
 
     def append(self, round: int, clients: Ints, fields: Sequence[Bytes], room: Ints = NO_PLACES) -> Places:
         """Write rows, whose fields are ``[C, bytes]`` each, and return their places.
