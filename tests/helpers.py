@@ -242,7 +242,7 @@ class Federation:
         plan = self.plan if rounds is None else replace(self.plan, rounds=rounds)
         executor = self.executor(self.job)
         if not isinstance(executor, InlineExecutor):  # so that what is compared has rows in memory, and in files
-            self._hold(executor.hold())
+            self.hold(executor.hold())
         save = lambda _: self.saves.append(self.save())  # noqa: E731
         loop = Rounds(plan, self.state, executor, save, stopping, spending=self.spending)
         try:
@@ -250,16 +250,16 @@ class Federation:
         finally:
             self.stopped = loop.stopped
             executor.close()
-            self._let_go()
+            self.let_go()
 
-    def _hold(self, held: HeldRows | None) -> None:
+    def hold(self, held: HeldRows | None) -> None:
         """Have rows of client state in memory, as a driver's store has from the start."""
         store = self.state.store
         if held is not None:
             store.held, held.filed = held, store.filed
         self.state.server.rows = StoredRows(store, self.vector.device)
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
         """Have all rows in files again, for whoever goes on."""
         store = self.state.store
         if store.held is not None:
@@ -267,7 +267,7 @@ class Federation:
             saved = *store.index(), store.seals()
             store.held = None
             store.restore(*saved)
-            self._hold(None)
+            self.hold(None)
 
     def save(self) -> Checkpoint:
         """A checkpoint, which shares nothing with the run."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import torch
 from torch import nn
 
 import fedray
@@ -27,9 +28,11 @@ from fedray.core.record import RoundRecord
 from fedray.run.driver import Run
 from fedray.run.loop import Rounds
 from fedray.run.worker import Job
+from fedray.rundir.held_rows import MEMORY
 from tests.cluster import problem
 from tests.faults.nights import all_present, go, quiet, same_bits, small
 from tests.faults.nodes import DEADLINE, Nodes, eventually, fault
+from tests.helpers import remembered
 
 pytestmark = pytest.mark.slow
 
@@ -97,6 +100,35 @@ def test_a_node_joins_late(nodes: Nodes, expected: list[RoundRecord], tmp_path: 
     nodes.kill("third")
     same_bits(records, expected)
     assert [record.usage["nodes"] for record in records] == [2, 2, 3, 3]
+
+
+def test_rows_in_memory_are_found_by_a_node_that_joins_and_those_in_files_when_it_is_lost(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    """What clients remember is in the memory of the first node while that is alone, and in files from then on."""
+    nodes.plan()
+    nodes.kill("second")
+    expected = small(tmp_path / "quiet", rounds=6, algorithm=fedray.Scaffold())
+    one, seen = small(tmp_path / "run", rounds=6, algorithm=fedray.Scaffold()), []
+    records, told = [], expected.run()
+    with executing(nodes, one.job, WorkerArgs(workers=1)) as executor:
+        all_present(executor, 1)
+        one.hold(executor.hold())
+        for record in Rounds(one.plan, one.state, executor, lambda state: None):
+            records.append(record)
+            seen.append(MEMORY in one.state.store.rows.segments)
+            if record.round == 1:  # and the second is done as well, but for what moves the model
+                nodes.add("second")
+                all_present(executor, 2)
+            if record.round == 4:
+                nodes.kill("second")
+    one.let_go()
+    nodes.add("second")
+    assert [record.model_sha256 for record in records] == [record.model_sha256 for record in told]
+    assert [record.usage["nodes"] for record in records] == [1, 1, 2, 2, 2, 1]
+    assert (seen[1], seen[3]) == (True, False)
+    kept = remembered(expected)
+    assert all(torch.equal(part, kept[name]) for name, part in remembered(one).items())
 
 
 def test_a_round_waits_for_as_many_workers_as_it_must_have(

@@ -196,6 +196,7 @@ class RayExecutor:
         self.nodes.close()
         self._scheduler.close()
         self._ledger = Ledger({})  # it knows who did what, and would keep their memory
+        self._held = None
 
 
 class _RayStarter:
