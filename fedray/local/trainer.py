@@ -109,7 +109,7 @@ class Trainer:
                     if had is None:
                         c.state[name] = first.clone()
                     else:
-                        _put(had, newcomers, first[newcomers])
+                        had[newcomers] = first[newcomers]
             yield c
 
     def run(self, c: Clients) -> None:
@@ -223,7 +223,7 @@ class Trainer:
 
 
 def _put(rows: Tensor, which: Tensor, values: Tensor) -> None:
-    """Set those of ``rows`` ``[C, k]`` for which ``which`` ``[C]`` is True."""
+    """Set those of ``rows`` of a model ``[C, k]`` for which ``which`` ``[C]`` is True."""
     if rows.device.type == "cpu":
         rows.numpy()[which.numpy()] = values.numpy()  # for few short rows in a quarter of torch's time
     else:
