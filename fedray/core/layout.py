@@ -176,8 +176,6 @@ class Layout:
 
     def personal_of(self, models: Tensor) -> Tensor:
         """Return a copy of what stays with its client of models ``[C, P]``: ``[C, personal]``."""
-        if len(self._home) == 1:
-            return models[..., self._home[0]].clone(memory_format=torch.contiguous_format)
         return torch.cat([models[..., place] for place in self._home], dim=-1)
 
     def personal_in(self, models: Tensor) -> Tensor:
@@ -192,8 +190,7 @@ class Layout:
         start = 0
         for place in self._home:
             stop = start + place.stop - place.start
-            if models.device.type == "cpu":
-                # Torch takes half as long again for copies of many short rows.
+            if models.device.type == "cpu":  # torch takes half as long again for many short rows
                 np.copyto(models.numpy()[..., place], values.numpy()[..., start:stop])
             else:
                 models[..., place] = values[..., start:stop]

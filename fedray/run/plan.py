@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import accumulate
 
 import numpy as np
 from torch import Tensor
@@ -322,8 +321,7 @@ class Plan:
             steps = steps * np.array([layout.trained for layout in self.task.submodels.layouts])[variants]
         pieces = cut(cohort, steps, self.block_size(halvings), data.pins(cohort), rates, variants)
         unasked = self.left_out.get(round, frozenset())
-        room = store.reserve(0 if survey else len(cohort))
-        ends = list(accumulate((len(clients) for clients in pieces), initial=0))
+        rooms = store.reserve(*(0 if survey else len(clients) for clients in pieces))
         return [
             Block(
                 round,
@@ -334,7 +332,7 @@ class Plan:
                 tuple(sorted(unasked.intersection(clients.tolist()))) if unasked else (),
                 survey,
                 key=key,
-                room=room[ends[index] : ends[index + 1]],
+                room=rooms[index],
             )
             for index, clients in enumerate(pieces)
         ]

@@ -13,6 +13,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Mapping
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -75,9 +76,12 @@ class ClientStore:
         """The memory where rows may lie."""
         return None if self.held is None else self.held.memory
 
-    def reserve(self, count: int) -> Ints:
-        """Return places in memory for so many new rows, or fewer where there is no room: then they go to files."""
-        return NO_PLACES if self.held is None else self.held.reserve(count)
+    def reserve(self, *counts: int) -> list[Ints]:
+        """Return places in memory for each of so many new rows, or fewer where there is no room: they go to files."""
+        if self.held is None:
+            return [NO_PLACES] * len(counts)
+        room, ends = self.held.reserve(sum(counts)), list(accumulate(counts, initial=0))
+        return [room[start:stop] for start, stop in pairwise(ends)]
 
     @property
     def rows(self) -> Places:
@@ -228,7 +232,7 @@ class ClientStore:
         rows, moved = StateRows(self.folder, self.fields, self.memory), self._index.within(emptiest)
         for start in range(0, len(moved), self._at_once):
             some = moved.only(moved.clients[start : start + self._at_once])
-            self.commit(rows.append(round, some.clients, rows.whole(some), self.reserve(len(some))))
+            self.commit(rows.append(round, some.clients, rows.whole(some), *self.reserve(len(some))))
         rows.close()
 
     def collect_garbage(self) -> None:

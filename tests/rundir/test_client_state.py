@@ -52,7 +52,7 @@ def held(store: ClientStore, *clients: int) -> list[float]:
 
 def written(store: ClientStore, round: int, values: dict[int, float]) -> Places:
     rows = StateRows(store.folder, store.fields, store.memory)
-    places = rows.write(round, ids(*values), state(*values.values()), store.reserve(len(values)))
+    places = rows.write(round, ids(*values), state(*values.values()), *store.reserve(len(values)))
     rows.close()
     return places
 
@@ -384,7 +384,7 @@ def test_fields_of_any_types_keep_their_bits(
             expected[name][clients] = draw.integers(0, limit, (len(clients), field.nbytes), np.uint8)
         rows = StateRows(folder, fields, store.memory)
         state = {name: field.tensor(expected[name][clients]) for name, field in fields.items()}
-        store.commit(rows.write(round, clients, state, store.reserve(len(clients))))
+        store.commit(rows.write(round, clients, state, *store.reserve(len(clients))))
         store.tidy(round)
     store.flush()
     again = ClientStore(folder, fields)

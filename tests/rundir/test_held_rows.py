@@ -159,4 +159,6 @@ def test_places_of_who_was_lost_are_not_given_again(store: ClientStore) -> None:
 
 def test_those_who_are_first_get_what_room_there_is(store: ClientStore) -> None:
     assert store.held is not None
-    assert [len(store.reserve(count)) for count in (15, 15, 1)] == [15, 5, 0]
+    assert [len(room) for room in store.reserve(0, 15, 15, 1)] == [0, 15, 5, 0]
+    for count in (0, 2):
+        assert [len(room) for room in store.reserve(*[1] * count)] == [0] * count

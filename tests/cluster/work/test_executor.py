@@ -146,7 +146,7 @@ def test_rows_are_in_memory_where_no_worker_was_lost_and_none_is_elsewhere(
     for round in range(4):
         store.tidy(round)
     # Who was lost may still write to what it was given; what was not taken for other reasons is given again.
-    free = set(store.reserve(held.memory.most).tolist()) & set(given.tolist())
+    free = set(held.reserve(held.memory.most).tolist()) & set(given.tolist())
     assert bool(free) == bool(others)
     chunk = HoldoutChunk(0, everyone, None, store.of(everyone))
     sent = one._filed(chunk)
