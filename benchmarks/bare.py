@@ -19,6 +19,7 @@ import argparse
 import json
 import statistics
 import time
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,19 @@ class Trainer:
                 entry.add_(value, alpha=weight)
 
 
+class Fast(Trainer):
+    """Channels-last images and bf16 autocast: the fastest loop for convolutions on a CPU that has bf16."""
+
+    def gradient(self, rows: Tensor) -> None:
+        """Set the gradients to those of the mean loss of some rows, computed in bfloat16."""
+        x, y = self.data
+        self.optimizer.zero_grad()
+        images = x[rows].contiguous(memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, dtype=torch.bfloat16):
+            loss = cross_entropy(self.model(images), y[rows])
+        loss.backward()
+
+
 class Scaffold(Trainer):
     """SCAFFOLD (arXiv:1910.06378, option II): all controls are in the memory of this process, which trains alone.
 
@@ -141,6 +155,11 @@ class Scaffold(Trainer):
 TRAINERS: dict[str, type[Trainer]] = {"fedavg": Trainer, "scaffold": Scaffold}
 
 
+def trainer_of(workload: Workload, data: Data) -> Trainer:
+    """Make the trainer of a workload."""
+    return (Fast if workload.fast else TRAINERS[workload.algorithm])(workload, data)
+
+
 def example_weights(workload: Workload, cohort: list[int]) -> list[float]:
     """``m_i / M`` of each client of a cohort."""
     sizes = [workload.sizes[client] for client in cohort]
@@ -172,7 +191,7 @@ def peak_memory() -> int:
 def _serve(pipe: Connection, workload: Workload, data: Data, model: Vector, total: Vector, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.default_generator.manual_seed(0)  # what is frozen is the same in all processes
-    trainer = TRAINERS[workload.algorithm](workload, data)
+    trainer = trainer_of(workload, data)
     pipe.send(peak_memory())
     while (work := pipe.recv()) is not None:
         cohort, weights, seed = work
@@ -255,7 +274,7 @@ def measure(
     torch.default_generator.manual_seed(0)
     x, y = make_data(workload)
     data = x.to(device), y.to(device)
-    trainer = TRAINERS[workload.algorithm](workload, data)
+    trainer = trainer_of(workload, data)
     model = [param.detach().clone() for param in trainer.params]
     total = [torch.empty_like(param) for param in model] if processes == 1 else []
     pool = Pool(workload, data, model, processes, threads) if processes > 1 else None
@@ -309,11 +328,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="torch threads of each process")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--fast", action="store_true", help="images channels-last, bf16 autocast: not the yardstick")
     parser.add_argument("--save", type=Path, help="a file for the parameters after the last round")
     options = parser.parse_args()
     if options.device == "cuda" and options.processes > 1:
         parser.error("--device cuda takes one process")
-    workload = WORKLOADS[options.workload]
+    workload = replace(WORKLOADS[options.workload], fast=options.fast)
+    if workload.fast and (workload.algorithm != "fedavg" or len(workload.shape) != 3):
+        parser.error("--fast takes images, and FedAvg")
     if workload.algorithm != "fedavg" and options.processes > 1:
         parser.error(f"{workload.algorithm} takes one process, which has the state of all clients")
     sizes = options.rounds, options.threads, options.processes

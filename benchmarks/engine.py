@@ -17,7 +17,7 @@ import math
 import statistics
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -68,6 +68,7 @@ def measure(
     cluster: fedray.Cluster,
     warmup: int = WARMUP,
     data: fedray.FederatedData | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
 ) -> dict[str, Any]:
     """Train until all workers have joined and ``warmup + rounds`` rounds more, and time the last ``rounds``.
 
@@ -77,6 +78,7 @@ def measure(
         cluster: where.
         warmup: rounds before the timed ones.
         data: of its clients; default: made here, as for the bare loop.
+        precision: as ``local.precision``.
 
     Returns:
         ``workload, cluster, workers, parameters, cohort``, ``seconds_per_round`` of each timed round with its
@@ -98,6 +100,7 @@ def measure(
         rounds=before + warmup + rounds,
         epochs=workload.epochs,
         batch_size=workload.batch,
+        precision=precision,
         evaluate_every=0,
         checkpoint_every=0,
         tracking=[],
@@ -161,12 +164,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cohort", type=int, help="clients per round; default: the workload's")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--inline", action="store_true", help="without Ray")
     options = parser.parse_args()
     workload = WORKLOADS[options.workload]
     if options.cohort is not None:
         workload = dataclasses.replace(workload, cohort=options.cohort)
-    print(json.dumps(measure(workload, options.rounds, place(options.device, options.inline))))
+    where = place(options.device, options.inline)
+    print(json.dumps(measure(workload, options.rounds, where, precision=options.precision)))
 
 
 if __name__ == "__main__":

@@ -84,6 +84,7 @@ class Figure:
         bare: the bare loop's, run by run beside fedray's; empty if there is nothing to compare with.
         note: what else a reader wants to know.
         error: why there are no values.
+        unjudged: why the goal does not hold on this machine; empty: it does.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Figure:
     bare: list[list[float]] = field(default_factory=list)
     note: str = ""
     error: str | None = None
+    unjudged: str = ""
 
     def spread(self, side: Literal["fedray", "bare"]) -> Spread | None:
         """Over all values of all runs; None without any."""
@@ -127,11 +129,13 @@ class Figure:
         return Spread(whole, min(pairs), max(pairs))
 
     @property
-    def verdict(self) -> Literal["ok", "missed", "failed"]:
-        """The verdict: the goal is met or missed; ``failed`` if it was not measured."""
+    def verdict(self) -> Literal["ok", "missed", "failed", "not judged"]:
+        """The verdict: the goal is met, missed, or does not hold here; ``failed`` if it was not measured."""
         judged = self.ratio if self.goal.of == "ratio" else self.spread("fedray")
         if self.error is not None or judged is None:
             return "failed"
+        if self.unjudged:
+            return "not judged"
         return "ok" if self.goal.met(judged.median) else "missed"
 
     def to_json(self) -> dict[str, Any]:
@@ -185,7 +189,7 @@ def table(figures: Sequence[Figure], title: str) -> Table:
     drawn = Table(title=title, title_justify="left")
     for name in HEADER:
         drawn.add_column(name, justify="right" if name in ("bare", "fedray", "ratio") else "left")
-    style = {"ok": "green", "missed": "yellow", "failed": "red"}
+    style = {"ok": "green", "missed": "yellow", "failed": "red", "not judged": "dim"}
     for figure in figures:
         *cells, verdict = columns(figure)
         drawn.add_row(*cells, f"[{style[verdict]}]{verdict}[/]")

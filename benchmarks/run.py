@@ -105,10 +105,11 @@ def summary(figures: Sequence[Figure]) -> str:
     """Return the targets that are met and those that are not, in one line."""
     by_verdict = {
         verdict: [figure.name for figure in figures if figure.verdict == verdict]
-        for verdict in ("ok", "missed", "failed")
+        for verdict in ("ok", "missed", "failed", "not judged")
     }
     parts = [f"{len(by_verdict['ok'])} of {len(figures)} targets met"]
-    parts += [f"{verdict}: {', '.join(by_verdict[verdict])}" for verdict in ("missed", "failed") if by_verdict[verdict]]
+    others = ("missed", "failed", "not judged")
+    parts += [f"{verdict}: {', '.join(by_verdict[verdict])}" for verdict in others if by_verdict[verdict]]
     return "; ".join(parts)
 
 

@@ -43,6 +43,7 @@ class Workload:
         tokens: inputs are as many different tokens, and each one's class is the token that comes next; 0: they are
             numbers.
         algorithm: its name.
+        fast: the bare loop has channels-last images and bf16 autocast.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Workload:
     fewest: int | None = None
     tokens: int = 0
     algorithm: Literal["fedavg", "scaffold"] = "fedavg"
+    fast: bool = False
 
     @cached_property
     def sizes(self) -> list[int]:
