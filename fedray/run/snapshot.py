@@ -105,7 +105,7 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
     check_rounds(plan, saved.round)
     wanted = _keeps(plan, state)
     kept = saved.state.get("keeps", wanted)
-    for who in {**kept, **wanted}:
+    for who in sorted({**kept, **wanted}):
         found, needed = kept.get(who, []), wanted.get(who, [])
         if found != needed:
             raise ConfigError(

@@ -104,7 +104,7 @@ def write(checkpoints: Path, checkpoint: Checkpoint, keep: int, history: int = 0
         state = {"format": FORMAT, "round": checkpoint.round, **checkpoint.state}
         state |= {_FILES: shared.index} if shared.index else {}
         hashes = shared.write(temporary, checkpoint.round)
-        content = json.dumps(state, indent=1, sort_keys=True).encode()
+        content = json.dumps(state, indent=1).encode()
         durable.write(temporary / "state.json", _in_halves(content, checkpoint.round))
         if checkpoint.key is not None:
             durable.write(temporary / NOISE_KEY, checkpoint.key.hex().encode(), secret=True)

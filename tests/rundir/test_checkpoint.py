@@ -105,6 +105,14 @@ def test_round_trip(tmp_path: Path) -> None:
     assert names == {"tensors.safetensors", "state.json", "manifest.json"}
 
 
+def test_a_record_that_goes_on_has_its_metrics_in_their_order(tmp_path: Path) -> None:
+    record = {"round": 3, "test": {"loss": 0.5, "sensitivity": 0.9, "accuracy": 0.8}}  # the first stands for all
+    checkpoint.write(tmp_path, Checkpoint(3, {"model": torch.zeros(2)}, {"pending": record}), keep=1)
+    found = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert list(found.state["pending"]["test"]) == ["loss", "sensitivity", "accuracy"]
+
+
 def test_the_newest_are_kept_by_round_not_by_time(tmp_path: Path) -> None:
     for round in (9, 10, 100, 8):
         checkpoint.write(tmp_path, of_round(round), keep=4)
