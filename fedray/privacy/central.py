@@ -274,7 +274,8 @@ class Central(Transform):
             total.parts[name].copy_(torch.from_numpy(noised))
         # Of what is released, as the aggregate before the noise is nobody's business.
         noise = count * deviation**2
-        told["signal_to_noise"] = math.sqrt(max(0.0, energy - noise) / noise)
+        if count:  # where all of a model stays with its clients, nothing of one is released
+            told["signal_to_noise"] = math.sqrt(max(0.0, energy - noise) / noise)
         if self.adaptive:
             bits = normals.draw(BELOW, len(self.groups)) * self.bit_noise / self.expected
             below = means[BELOW] + bits + 0.5

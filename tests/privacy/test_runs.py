@@ -79,6 +79,12 @@ def stops_at(round: int) -> Any:
     return lambda record: signal.raise_signal(signal.SIGTERM) if record.round == round else None
 
 
+def test_models_that_stay_with_their_clients_have_no_signal_and_no_noise(tmp_path: Path) -> None:
+    kept = train(tmp_path / "run", algorithm="local_only", options={"rounds": 2, "evaluate_every": 0})
+    assert all("signal_to_noise" not in record.metrics["privacy"] for record in kept.history)
+    assert len({record.model_sha256 for record in kept.history}) == 1
+
+
 def test_seeded_noise_has_the_same_bits_and_says_that_it_is_not_private(seeded: Path, tmp_path: Path) -> None:
     train(tmp_path / "again")
     assert hashes(tmp_path / "again") == hashes(seeded)
