@@ -24,6 +24,7 @@ LARGE = 1 << 20
 class EarlySteps:
     """The steps of an optimizer on some tensors, within the backward passes of a loop.
 
+    >>> import torch
     >>> weight = nn.Parameter(torch.ones(2))
     >>> early = EarlySteps(torch.optim.SGD([weight], lr=0.5), [weight])
     >>> with early.watching():
@@ -76,6 +77,7 @@ def ends_with_gradients(loss: Tensor, tensors: Sequence[Tensor]) -> bool:
     Not so where a tensor is used without a gradient as well (``weight.detach()``, ``weight.data``), and where nobody
     can say: in functions of the user's own, and in what is computed again in the backward pass.
 
+    >>> import torch
     >>> weight = torch.ones(2, requires_grad=True)
     >>> [ends_with_gradients(loss.sum(), [weight]) for loss in (weight * weight, (weight * 2).exp() * weight.detach())]
     [True, False]
