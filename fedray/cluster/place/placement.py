@@ -92,11 +92,14 @@ class Slot:
         size: the resources that it reserves, with all of its ranks.
         silos: the silos of its clients; ``None``: it trains any that are not pinned to a silo.
         ranks: the processes that it has.
+        places: the id and the host name of the node of each, where some are on another one than the group; the first
+            never is.
     """
 
     size: Size
     silos: frozenset[str | None] = frozenset([None])
     ranks: int = 1
+    places: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_silos_own(self) -> bool:
@@ -121,6 +124,11 @@ class GroupSpec:
     slots: Sequence[Slot]
     start_timeout: float = 120.0
     block_timeout: float | None = None
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """Ids of the nodes that its workers are on."""
+        return frozenset([self.node]).union(node for slot in self.slots for node, _ in slot.places)
 
     def pins(self, ranks: Collection[int]) -> frozenset[str | None]:
         """Return the pins of the items that these of its workers do."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import ray
@@ -16,6 +16,7 @@ from fedray.cluster.place.reservation import Reservation
 from fedray.cluster.work.collective import RankSpec, Rendezvous
 from fedray.cluster.work.connections import Connection, Endpoint, WorkerDied
 from fedray.cluster.work.memory import Buffer, Handle
+from fedray.cluster.work.payload import Payload
 from fedray.cluster.work.ranks import FollowingRank
 from fedray.cluster.work.rows import RowFile
 from fedray.cluster.work.state import StateHandle
@@ -98,7 +99,7 @@ class RaySpawner:
     """
 
     def __init__(self, job: Job, spec: GroupSpec, reservation: Reservation, tickets: Handle, down: Handle) -> None:
-        self._job = ray.put(job)
+        self._given, self._job, self._payload = job, ray.put(job), None
         self._spec, self._reservation = spec, reservation
         self._tickets, self._down = tickets, down
         self._processes: dict[int, _Process] = {}
@@ -113,11 +114,10 @@ class RaySpawner:
         gpus = slot.size.share(slot.ranks).gpus
         actor = self._actor(WorkerActor, worker.rank, 0).remote(self._job, channel, name, gpus)
         for rank in ranks[1:]:
-            others.append(
-                self._actor(FollowingRank, worker.rank, rank.rank).remote(
-                    self._job, rank, self._down, up, name, gpus, worker.state
-                )
-            )
+            near = (self._job, rank, self._down, up, name, gpus, worker.state)
+            far = rank.rank in ranks[0].away
+            given = (self._far(), rank, None, None, name, gpus) if far else near
+            others.append(self._actor(FollowingRank, worker.rank, rank.rank).remote(*given))
             others[-1].follow.remote()
         self._processes[worker.rank] = _Process(actor, actor.ready.remote(), endpoint, time.monotonic(), others)
 
@@ -126,7 +126,16 @@ class RaySpawner:
         if slot.ranks == 1:
             return ()
         self._meeting = self._meeting or Rendezvous()
-        return self._meeting.ranks(["cuda" if slot.size.gpus else "cpu"] * slot.ranks)
+        ranks = self._meeting.ranks(["cuda" if slot.size.gpus else "cpu"] * slot.ranks)
+        away = tuple(rank for rank, (node, _) in enumerate(slot.places) if node != self._spec.node)
+        named = zip(ranks, slot.places, strict=True) if away else ((rank, ("", "")) for rank in ranks)
+        return [replace(rank, node=name, away=away) for rank, (_, name) in named]
+
+    def _far(self) -> Any:
+        """Return the job with its data, for ranks on other nodes."""
+        if self._payload is None:
+            self._payload = ray.put(Payload.of(self._given))
+        return self._payload
 
     def _actor(self, kind: type, number: int, rank: int) -> Any:
         """Return what starts the actor of a rank of a worker."""
