@@ -1,4 +1,4 @@
-"""What clients keep of their optimizers, as a rank of a worker has it: its part of each row."""
+"""The kept state of clients' optimizers as a rank of a worker has it: its part of each row."""
 
 from __future__ import annotations
 

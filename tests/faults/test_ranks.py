@@ -59,7 +59,9 @@ def test_ranks_on_two_nodes_have_the_bits_of_one_node(
     with executing(nodes, one, ON_TWO) as executor:
         (group,) = executor.nodes.own
         assert [node for node, _ in group.spec.slots[0].places] == [nodes.id(n) for n in ("head", "head", "second")]
-        same_bits(go(one, executor), expected)
+        records = go(one, executor)
+        same_bits(records, expected)
+        assert [record.usage["nodes"] for record in records] == [2, 2, 2]
         assert [len(nodes.processes("ray::FollowingRank", name)) for name in ("head", "second")] == [1, 1]
 
 

@@ -50,6 +50,7 @@ def test_a_group_is_on_the_node_of_the_first_rank_and_that_of_the_driver_comes_f
     with caplog.at_level("INFO"):
         (spec,) = group_specs(nodes_of([1, 2]), WorkerArgs(workers=workers, size=Size(3.0), ranks=3), here="1")
     assert (spec.node, spec.name) == ("1", "n1")
+    assert spec.nodes == {"0", "1"}
     (slot,) = spec.slots
     assert (slot.ranks, slot.places) == (3, (("1", "n1"), ("1", "n1"), ("0", "n0")))
     assert caplog.messages == ["no node has room for all ranks of a worker (3 CPUs and 0 GPUs): 2 on n1, 1 on n0"]
