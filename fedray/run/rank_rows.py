@@ -11,14 +11,15 @@ from torch import Tensor
 
 from fedray.core.fields import floats
 from fedray.core.messages import OPTIMIZER, Ints, Parts
-from fedray.core.places import NOWHERE, Places
+from fedray.core.places import NO_PLACES, NOWHERE, Places
 from fedray.core.shards import Shard
 from fedray.local.moments import Moments
-from fedray.rundir.client_state import StateRows
+from fedray.rundir.held_rows import MEMORY
+from fedray.rundir.state_rows import StateRows
 
 
 class RankRows(StateRows):
-    """The rows of clients' optimizers in the files of any worker, so that a run goes on with another number of ranks.
+    """The rows of clients' optimizers, where any worker has them, so that a run goes on with another number of ranks.
 
     A rank reads its own part of a row.  To write one the ranks send theirs to the first, which puts them together and
     holds that whole row for as long.
@@ -38,7 +39,10 @@ class RankRows(StateRows):
         """Read the rank's part ``[1, k]`` of the row of a client, zero where there is none, and whether it has one."""
         own, (at,) = self._pieces[self._rank], places.at(clients).tolist()
         row = torch.zeros(sum(piece.stop - piece.start for piece in own))
-        if at >= 0:
+        if at >= 0 and places.segments[places.segment[at]] == MEMORY:
+            whole = super().read(clients, places, torch.device("cpu"))[0][OPTIMIZER][0]
+            row = torch.cat([whole[piece] for piece in own])
+        elif at >= 0:
             segment, number = places.segments[places.segment[at]], int(places.number[at])
             file, first, values = self._file(segment), 0, row.numpy().view("u1")
             for piece in own:
@@ -49,8 +53,8 @@ class RankRows(StateRows):
                 first += length
         return {OPTIMIZER: row.unsqueeze(0).to(device)}, torch.tensor([at >= 0], device=device)
 
-    def write(self, round: int, clients: Ints, state: Parts) -> Places:
-        """Append the row of a client, of which each rank has its part; the first rank alone knows its place."""
+    def write(self, round: int, clients: Ints, state: Parts, room: Ints = NO_PLACES) -> Places:
+        """Write the row of a client, of which each rank has its part; the first rank alone knows its place."""
         own = state[OPTIMIZER][0].cpu().contiguous()
         if self._rank:
             dist.send(own, 0)
@@ -63,7 +67,7 @@ class RankRows(StateRows):
                 dist.recv(part, rank)
             for piece, values in zip(theirs, part.split_with_sizes(lengths), strict=True):
                 whole[piece] = values
-        return super().write(round, clients, {OPTIMIZER: whole.unsqueeze(0)})
+        return super().write(round, clients, {OPTIMIZER: whole.unsqueeze(0)}, room)
 
 
 def pieces(moments: Moments, shard: Shard) -> list[slice]:

@@ -20,7 +20,8 @@ from fedray.core.places import NOWHERE, Places
 from fedray.core.shards import Shard
 from fedray.local.moments import Moments, moments_of
 from fedray.run.rank_rows import RankRows, pieces
-from fedray.rundir.client_state import StateRows
+from fedray.rundir.held_rows import MEMORY, RowMemory
+from fedray.rundir.state_rows import StateRows
 
 CPU = torch.device("cpu")
 LAYOUT = Layout.of(nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2)))
@@ -75,6 +76,22 @@ def test_who_has_kept_nothing_begins_with_zeros_and_a_torn_file_is_said(alone: N
     file.write_bytes(file.read_bytes()[:-4])
     with pytest.raises(OSError, match=r"client state .*\.rows row 0 is cut short"):
         RankRows(tmp_path, MOMENTS, Shard(LAYOUT, 0, 1)).read(CLIENT, places, CPU)
+
+
+def test_rows_in_memory_are_written_and_read_there(alone: None, tmp_path: Path) -> None:
+    rows = RankRows(tmp_path, MOMENTS, Shard(LAYOUT, 0, 1))
+    rows.memory = RowMemory.of([4 * MOMENTS.width], limit=12 * MOMENTS.width)
+    places = rows.write(1, CLIENT, {OPTIMIZER: ROW}, np.array([2]))
+    assert (places.segments, places.number.tolist()) == ((MEMORY,), [2])
+    assert not list(tmp_path.glob("*.rows"))
+    found, known = rows.read(CLIENT, places, CPU)
+    assert torch.equal(found[OPTIMIZER], ROW)
+    assert known.tolist() == [True]
+    shard = Shard(LAYOUT, 1, 2)
+    other = RankRows(tmp_path, MOMENTS, shard)
+    other.memory = rows.memory
+    part = torch.cat([ROW[0, piece] for piece in pieces(MOMENTS, shard)])
+    assert torch.equal(other.read(CLIENT, places, CPU)[0][OPTIMIZER][0], part)
 
 
 def on_rank(rank: int, folder: Path) -> None:

@@ -99,7 +99,7 @@ def test_ranks_on_other_nodes_are_given_the_data_and_no_memory_of_this_one(
     places = (("id", "n"), ("id", "n"), ("2", "m"), ("3", "o"))
     spawner._spec = GroupSpec("id", "n", [Slot(Size(4.0, memory=8), ranks=4, places=places)])
     spawner.start(worker_of(0))
-    jobs, ranks, downs, ups, names, _ = zip(*given, strict=True)
+    jobs, ranks, downs, ups, names, _ = zip(*(one[:6] for one in given), strict=True)
     assert jobs == ("job", "job and data", "job and data")
     assert [down is None for down in downs] == [up is None for up in ups] == [False, True, True]
     assert [(rank.rank, rank.node) for rank in ranks] == [(1, "n"), (2, "m"), (3, "o")]
