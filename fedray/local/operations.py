@@ -158,8 +158,10 @@ class _CountProducts(TorchDispatchMode):
                     self.trained += out.numel() * each
                 else:
                     self.frozen += out.numel() * each
-        elif func.namespace != "aten" and (packed := next(filter(self._is_frozen, args), None)) is not None:
+        elif func.namespace != "aten" and (packed := next(filter(self._is_frozen, args[1:]), None)) is not None:
             # A kernel of another library multiplies inputs, which come first, with weights of a shape of their own.
+            if not (isinstance(args[0], Tensor) and isinstance(out, Tensor) and args[0].dim() and out.dim()):
+                return out
             each = args[0].shape[-1]
             self.weights[packed.data_ptr()] = each * out.shape[-1]
             self.frozen += out.numel() * each

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fedray.local.operations import Work, work
+from fedray.local.operations import Products, Work, products, work
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,24 @@ def test_the_global_generator_stays_as_it_is() -> None:
     before = torch.get_rng_state()
     work(module, torch.zeros(2, 2, 5))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@torch.library.custom_op("fedray_tests::both", mutates_args=())
+def both(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Multiply, as a kernel of another library that returns two tensors does."""
+    return x @ weight.T, x.clone()
+
+
+class Foreign(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3, 4), requires_grad=False)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(both(x, self.weight)[0])
+        return out
+
+
+def test_a_kernel_that_is_no_product_of_two_tensors_does_not_count() -> None:
+    assert products(Foreign(), torch.zeros(2, 4)) == Products(trained=6.0, frozen=0.0, weights=6)
