@@ -83,6 +83,7 @@ class ClientLedger(Journal[Line]):
     def __init__(self, path: Path, id: str, entries: Iterable[Line] = ()) -> None:
         self._known, self._done = set[tuple[int, str, str]](), set[tuple[int, str]]()
         self._spent: dict[str, Counter[Release]] = {}
+        self._paid, self._alike = dict[str, Releases](), Counter[Releases]()
         self._rounds = set[int]()
         super().__init__(path, id, entries)
 
@@ -99,6 +100,10 @@ class ClientLedger(Journal[Line]):
             self._known.add((entry.round, name, id))
             self._done.add((entry.round, name))
             self._spent.setdefault(name, Counter())[once] += entry.release.count
+            if (before := self._paid.get(name)) is not None:
+                self._alike[before] -= 1
+            self._paid[name] = paid = self.of(name)
+            self._alike[paid] += 1
         self._rounds.add(entry.round)
 
     def __len__(self) -> int:
@@ -137,7 +142,13 @@ class ClientLedger(Journal[Line]):
     @property
     def clients(self) -> dict[str, Releases]:
         """All that each client has released, by name."""
-        return {name: self.of(name) for name in self._spent}
+        return dict(self._paid)
+
+    @property
+    def paid(self) -> list[Releases]:
+        """All that each client has released, and once where several have released the same."""
+        self._alike = +self._alike  # without those that no client has any more
+        return [*self._alike]
 
     @property
     def rounds(self) -> int:

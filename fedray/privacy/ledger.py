@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from fedray.core import inject
 from fedray.privacy.accounting import Accountant, spent
 from fedray.privacy.journal import Journal
-from fedray.privacy.releases import Release, charged
+from fedray.privacy.releases import Charges, Release
 from fedray.privacy.reserved import Reserved
 from fedray.rundir.boots import boot_id, keeping_boot
 
@@ -179,7 +179,7 @@ class Ledger(Journal[Entry]):
 
     def __init__(self, path: Path, id: str, entries: Iterable[Entry] = ()) -> None:
         self._known, self._rounds, self._reserved = set[tuple[int, str]](), set[int](), Reserved[Entry]()
-        self._failed = False
+        self._charges, self._failed = Charges(), False
         super().__init__(path, id, entries)
 
     @classmethod
@@ -217,6 +217,7 @@ class Ledger(Journal[Entry]):
         super().add(entry)
         self._known.add((entry.round, entry.id))
         self._rounds.add(entry.round)
+        self._charges.add(entry.round, entry.release)
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -284,7 +285,7 @@ class Ledger(Journal[Entry]):
     @property
     def releases(self) -> tuple[Release, ...]:
         """The releases so far as they are paid for, alike in one."""
-        return charged((entry.round, entry.release) for entry in self)
+        return self._charges.releases
 
     @property
     def rounds(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -109,8 +110,8 @@ def relations(releases: Iterable[Release]) -> tuple[Relation, ...]:
     return tuple(dict.fromkeys(each.relation for each in releases))
 
 
-def charged(entries: Iterable[tuple[int, Release]]) -> tuple[Release, ...]:
-    """Return releases as they are paid for, those alike in one.
+class Charges:
+    """Releases as they are paid for, added one by one.
 
     Of noise that is correlated between rounds the first one pays for all that are planned.  A round that was done again
     and came out otherwise is a row of ``C x + z`` more, with draws of its own, of which one client changes little.
@@ -123,30 +124,51 @@ def charged(entries: Iterable[tuple[int, Release]]) -> tuple[Release, ...]:
     >>> [(each.noise_multiplier, each.count) for each in charged([(1, tree), (2, tree), (2, tree), (3, tree)])]
     [(4.0, 1), (8.0, 1)]
     >>> coins = Release(2.0, 0.1)
-    >>> [(round(each.noise_multiplier, 4), each.count) for each in charged([(1, coins), (2, coins), (2, coins)])]
+    >>> charges = Charges()
+    >>> for number in (1, 2, 2):
+    ...     charges.add(number, coins)
+    >>> [(round(each.noise_multiplier, 4), each.count) for each in charges.releases]
     [(2.0, 1), (1.4142, 1)]
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[Release] = Counter()
+        self._of_rounds: dict[tuple[int, Release], list[Release]] = {}
+
+    def add(self, round: int, release: Release) -> None:
+        """Take a release of a round; the order of rounds does not matter."""
+        kind = release if release.correlated else replace(release, noise_multiplier=1.0)
+        alike = self._of_rounds.setdefault((round, kind), [])
+        if release.correlated:
+            paid = Release(release.single, 1.0, 1, release.sampling, release.relation) if alike else release
+            self._counts[paid] = self._counts[paid] + 1 if alike else 1
+        elif kind.rate == 1.0 or not alike:
+            self._counts[release] += 1
+        else:
+            self._counts[_of_one_cohort(alike)] -= 1
+            self._counts[_of_one_cohort([*alike, release])] += 1
+        alike.append(release)
+
+    @property
+    def releases(self) -> tuple[Release, ...]:
+        """The releases so far, those alike in one."""
+        return tuple(replace(each, count=count) for each, count in self._counts.items() if count)
+
+
+def charged(entries: Iterable[tuple[int, Release]]) -> tuple[Release, ...]:
+    """Return releases as they are paid for (:class:`Charges`), those alike in one.
 
     Args:
         entries: rounds, each with its release, in any order.
     """
-    counts: dict[Release, int] = {}
-    begun: set[tuple[int, Release]] = set()
-    drawn: dict[tuple[int, Release], list[Release]] = {}
+    charges = Charges()
     for round, release in entries:
-        if not release.correlated:
-            drawn.setdefault((round, replace(release, noise_multiplier=1.0)), []).append(release)
-        elif (round, release) in begun:
-            again = Release(release.single, 1.0, 1, release.sampling, release.relation)
-            counts[again] = counts.get(again, 0) + 1
-        else:
-            begun.add((round, release))
-            counts[release] = 1
-    for (_, kind), alike in drawn.items():
-        for each in alike if kind.rate == 1.0 or len(alike) == 1 else [_of_one_cohort(alike)]:
-            counts[each] = counts.get(each, 0) + 1
-    return tuple(replace(each, count=count) for each, count in counts.items())
+        charges.add(round, release)
+    return charges.releases
 
 
 def _of_one_cohort(releases: Sequence[Release]) -> Release:
     """Return the release that some are together, which differ in their noise alone and have the same coins."""
+    if len(releases) == 1:
+        return releases[0]
     return replace(releases[0], noise_multiplier=sum(each.noise_multiplier**-2 for each in releases) ** -0.5)

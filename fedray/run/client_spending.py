@@ -21,7 +21,7 @@ from fedray.privacy.randomized import Local
 from fedray.privacy.releases import Release
 from fedray.run.plan import Plan
 from fedray.run.private_steps import planned_steps
-from fedray.run.spending import TOLD, BudgetExceeded, Spending
+from fedray.run.spending import BudgetExceeded, Spending, told_of
 from fedray.rundir import durable
 from fedray.rundir.names import LEDGER, PRIVACY
 
@@ -95,7 +95,6 @@ class ClientSpending:
         assert plan.privacy is not None
         self._plan, self._costs, self.ledger, self._budget = plan, costs, ledger, budget
         self._section = plan.privacy
-        self._every = max(1, plan.rounds // TOLD)
         self._refused: str | None = None
         self._looked: dict[int, bool] = {}
         self._safe = self._planned(done) if budget is not None else {}
@@ -214,17 +213,22 @@ class ClientSpending:
         return self._looked[round]
 
     def tell(self, record: RoundRecord) -> None:
-        """Write what the client that pays most has spent into the record of a round, where it is due."""
-        round = record.round
-        last = round == self._plan.rounds or self.used_up(round) is not None
-        if last or round == 1 or round % self._every == 0:
-            told = record.metrics.setdefault("privacy", {})
-            told |= {"epsilon": self.epsilon, "delta": self._section.counted_at}
+        """Write what the client that pays most has spent into the record of a round."""
+        section, paid = self._section, self.ledger.paid
+        told = told_of(
+            lambda by: dearest(paid, section.delta, by),
+            # What each client releases whole is counted in closed form, as quickly.
+            section.accountant if section.unit == "example" else "rdp",
+            self._plan.rounds,
+            record.round,
+            last=self.used_up(record.round) is not None,
+        )
+        record.metrics.setdefault("privacy", {}).update(told, delta=section.counted_at)
 
     @property
     def epsilon(self) -> float:
         """The epsilon of the client that pays most, so far."""
-        return dearest(self.ledger.clients.values(), self._section.delta, self._section.accountant)
+        return dearest(self.ledger.paid, self._section.delta, self._section.accountant)
 
     def to_json(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of it."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from fedray.core.errors import ConfigError, counted
 from fedray.core.record import RoundRecord
-from fedray.privacy.accounting import releases_within, spent
+from fedray.privacy.accounting import Accountant, counted_by, releases_within, spent
 from fedray.privacy.central import Central
 from fedray.privacy.client_ledger import ClientLedger
 from fedray.privacy.ledger import Cost, Ledger
@@ -21,8 +21,7 @@ from fedray.run.plan import Plan
 from fedray.rundir.names import LEDGER, PRIVACY
 
 TOLD = 4
-"""The number of rounds in which a run counts what is spent, about, besides its first and its last."""
-
+"""The number of rounds in which a run counts closely what is spent, about, besides its first and its last."""
 
 MOST_AHEAD, SHARE_AHEAD = 8, 20
 """The most releases that are reserved at once, and the part of all rounds: one in so many."""
@@ -58,7 +57,6 @@ class Spending:
         self.central, self.ledger = central, ledger
         self._clock, self._times = clock, deque[float](maxlen=MOST_AHEAD)
         self._rounds, self._budget = rounds, budget
-        self._every = max(1, rounds // TOLD)
         self._refused: str | None = None
         first = central.release(done + 1)
         begun = first.correlated and any(entry.release == first for entry in ledger)
@@ -195,12 +193,15 @@ class Spending:
         return f"budget.epsilon: one more round would exceed {self._budget:g}; {self.epsilon:.4g} are spent"
 
     def tell(self, record: RoundRecord) -> None:
-        """Write what is spent into the record of a round, where it is due."""
-        round = record.round
-        last = round == self._rounds or self.used_up(round) is not None
-        if last or round == 1 or round % self._every == 0:
-            section = self.central.privacy
-            record.metrics["privacy"] |= {"epsilon": self.epsilon, "delta": section.delta}
+        """Write what is spent into the record of a round."""
+        section, releases = self.central.privacy, self.ledger.releases
+        record.metrics["privacy"] |= told_of(
+            lambda by: spent(releases, section.delta, by),
+            counted_by(releases, self.central.accountant),
+            self._rounds,
+            record.round,
+            last=self.used_up(record.round) is not None,
+        ) | {"delta": section.delta}
 
     @property
     def epsilon(self) -> float:
@@ -215,6 +216,30 @@ class Spending:
     def statement(self) -> dict[str, Any]:
         """Return what can be claimed of the run, in words that a reviewer can use."""
         return statement(self.central.privacy, self.ledger)
+
+
+def told_of(
+    epsilon: Callable[[Accountant], float], accountant: Accountant, rounds: int, round: int, last: bool
+) -> dict[str, float]:
+    """Return the epsilons that the record of a round has: a quick bound, and now and then a close one.
+
+    >>> [list(told_of({"rdp": 2.1, "pld": 1.8}.__getitem__, "pld", 8, round, last=False)) for round in (1, 3, 4)]
+    [['epsilon_rdp', 'epsilon'], ['epsilon_rdp'], ['epsilon_rdp', 'epsilon']]
+    >>> told_of({"rdp": 2.1}.__getitem__, "rdp", 8, 3, last=False)
+    {'epsilon': 2.1}
+
+    Args:
+        epsilon: returns the epsilon so far as an accountant counts it.
+        accountant: the accountant of the run.  ``rdp`` takes a tenth of a millisecond and ``pld`` a second or two, so
+            that it counts in the first round, the last, and each quarter of the run.
+        rounds: of the run in all.
+        round: its number.
+        last: True: the run ends with it, whatever ``rounds`` is.
+    """
+    if accountant == "rdp":
+        return {"epsilon": epsilon("rdp")}
+    due = last or round in (1, rounds) or round % max(1, rounds // TOLD) == 0
+    return {"epsilon_rdp": epsilon("rdp")} | ({"epsilon": epsilon(accountant)} if due else {})
 
 
 def planned(central: Central, rounds: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -71,3 +72,19 @@ def test_two_releases_with_the_same_coins_are_one_with_less_noise(epsilon: float
 def test_a_round_done_again_costs_what_two_do_where_nothing_is_drawn() -> None:
     full = Release(2.0, 1.0, 1, "fixed", "replace_one")
     assert charged([(1, full), (1, full), (2, full)]) == (replace(full, count=3),)
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.sampled_from([1.0, 2.0, 4.0]), st.sampled_from([0.1, 1.0]))))
+def test_what_is_paid_for_is_the_same_in_any_order_of_rounds(entries: list[tuple[int, float, float]]) -> None:
+    """Of drawn cohorts each round is one release, of all its multipliers; where nobody is drawn each stands alone."""
+    expected: Counter[tuple[float, float]] = Counter((z, q) for _, z, q in entries if q == 1.0)
+    for round in {round for round, _, q in entries if q < 1.0}:
+        squares = [z**-2 for each, z, q in entries if each == round and q < 1.0]
+        expected[round_of(sum(squares) ** -0.5), 0.1] += 1
+    for turned in (entries, entries[::-1]):
+        paid = charged((round, Release(z, q)) for round, z, q in turned)
+        assert Counter({(round_of(each.noise_multiplier), each.rate): each.count for each in paid}) == expected
+
+
+def round_of(z: float) -> float:
+    return round(z, 9)

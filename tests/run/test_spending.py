@@ -56,6 +56,18 @@ def test_each_round_is_a_release_and_what_is_told_is_their_sum(whole: Path) -> N
     assert (said["epsilon"], said["releases"]) == (told(whole)[-1], f"{ROUNDS} releases in {ROUNDS} rounds")
 
 
+def test_a_tight_accountant_speaks_now_and_then_and_a_quick_one_in_each_round(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(folder, privacy={"noise_multiplier": 2.0, "accountant": "pld"}, options={"rounds": 9})
+    records = [json.loads(line)["metrics"]["privacy"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    kinds = [[Release(2.0, 0.3, n)] for n in range(1, 10)]
+    assert [each["epsilon_rdp"] for each in records] == [spent(kind, 1e-5, "rdp") for kind in kinds]
+    closely = {n: spent(kinds[n - 1], 1e-5, "pld") for n in (1, 2, 4, 6, 8, 9)}
+    assert {n: each["epsilon"] for n, each in enumerate(records, 1) if "epsilon" in each} == closely
+    assert all(each["epsilon"] <= each["epsilon_rdp"] for each in records if "epsilon" in each)
+    assert {each["delta"] for each in records} == {1e-5}
+
+
 def test_a_run_that_goes_on_has_the_ledger_of_one_that_never_stopped(whole: Path, tmp_path: Path) -> None:
     train(tmp_path / "run", privacy=QUICK, callbacks=[stops_at(3)])
     train(tmp_path / "run", privacy=QUICK, resume=True)
