@@ -34,6 +34,7 @@ class Progress:
         self._recent: deque[float] = deque(maxlen=_PACE_OF)
         self._train: dict[str, float] = {}
         self._test: dict[str, float] = {}
+        self._spent: dict[str, float] = {}
         self._clients: dict[str, dict[str, dict[str, float]]] = {}
         self._evaluated: dict[str, int] = {}
         self._first_failure = ""
@@ -54,6 +55,9 @@ class Progress:
         # What was not measured this time is shown as it was last measured.
         self._train = record.train or self._train
         self._test = record.test or self._test
+        # Of an epsilon the last one alone is told: it rises with each round.
+        privacy = record.metrics.get("privacy", {})
+        self._spent = {name: value for name, value in privacy.items() if name in ("epsilon", "epsilon_rdp")}
         if record.evaluated:
             self._clients = {view: getattr(record, section) for view, section in VIEWS.items()}
             self._evaluated = record.evaluated
@@ -76,6 +80,8 @@ class Progress:
         elif whose := [view for view, found in self._clients.items() if found]:
             name = headline(found := self._clients[whose[-1]])
             parts.append(f"{VIEWS[whose[-1]]}.{name} {number(found[name]['mean'])}")
+        if name := min(self._spent, default=""):  # the close one, of two
+            parts.append(f"privacy.{name} {number(self._spent[name])}")
         if self._failed:
             parts.append(f"failed {self._failed}")
         return "  ".join(parts)

@@ -48,3 +48,11 @@ def test_what_a_run_claims_of_privacy_stands_at_its_end() -> None:
     claim = "(8, 1e-05)-differential privacy of each client"
     assert dict(told.table({"privacy": {"claim": claim, "epsilon": 8.0}}))["privacy"] == claim
     assert "privacy" not in dict(told.table({}))
+
+
+def test_what_is_spent_of_privacy_is_told_as_the_last_record_has_it() -> None:
+    told = Progress(RunInfo(Path("runs/x"), "x", 10))
+    told.add(RoundRecord(1, metrics={"privacy": {"noise_std": 0.1, "epsilon_rdp": 2.5, "epsilon": 2.0}}))
+    assert told.words() == "privacy.epsilon 2"
+    told.add(RoundRecord(2, metrics={"privacy": {"noise_std": 0.1, "epsilon_rdp": 3.5}}))
+    assert told.words() == "privacy.epsilon_rdp 3.5"
