@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,13 @@ def hashes(result: fedray.Result) -> list[str | None]:
 
 
 def processes(title: str) -> list[int]:
-    """Ids of the processes whose title begins with ``title`` (``ray::WorkerActor``)."""
-    there = psutil.process_iter(["cmdline"])
-    return sorted(process.pid for process in there if " ".join(process.info["cmdline"] or []).startswith(title))
+    """Ids of the processes of this one's Ray whose title begins with ``title`` (``ray::WorkerActor``).
+
+    Not those of another suite on this machine, which would not expect to have them killed.
+    """
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended
+            if " ".join(process.cmdline()).startswith(title):
+                found.append(process.pid)
+    return sorted(found)
