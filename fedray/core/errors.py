@@ -47,13 +47,6 @@ class RunFailed(RuntimeError):
         return [f"{type(self).__name__}: {self}"]
 
 
-class RanksBroken(BaseException):
-    """The error of a worker of several ranks of which one failed or is gone: the worker is lost with all of them.
-
-    It is none of a client's, and so no ``Exception``: the ranks that are left cannot go on without the others.
-    """
-
-
 class UpdateOutOfRange(ArithmeticError):
     """The error of a client's update that is not finite, or too large to be summed exactly.
 

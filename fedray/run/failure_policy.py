@@ -59,10 +59,10 @@ def lies_with_a_client(reason: str) -> bool:
     return _OF_ITS_OWN.match(reason) is not None
 
 
-def give_up(job: Job, block: Block, stage: str, reason: str) -> BlockReport:
+def give_up(job: Job, block: Block, stage: str, reason: str, trace: str = "") -> BlockReport:
     """Report a block that nobody could train: all its clients failed."""
     none = np.zeros(0)
-    failures = _failures(job, block.clients, block.round, stage, reason)
+    failures = _failures(job, block.clients, block.round, stage, reason, trace)
     return BlockReport(block.index, none.astype(np.int64), none, none, none.astype(np.int64), NOWHERE, failures, 0.0)
 
 
@@ -73,8 +73,8 @@ def unseen(job: Job, chunk: HoldoutChunk, round: int, reason: str) -> HoldoutRep
     return HoldoutReport(chunk.index, none, {}, none, 0.0, failures)
 
 
-def _failures(job: Job, clients: Ints, round: int, stage: str, reason: str) -> tuple[Failure, ...]:
-    return tuple(Failure(c, job.task.data.client_id(c), round, stage, reason) for c in clients.tolist())
+def _failures(job: Job, clients: Ints, round: int, stage: str, reason: str, trace: str = "") -> tuple[Failure, ...]:
+    return tuple(Failure(c, job.task.data.client_id(c), round, stage, reason, trace) for c in clients.tolist())
 
 
 def listed(failures: Sequence[Failure]) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +14,8 @@ from torch import Tensor
 import fedray
 from fedray import optim
 from fedray.config.sections import LocalSection
-from fedray.core.errors import RanksBroken
 from fedray.core.messages import BlockReport, Broadcast
-from fedray.run.rank import RankWorker
+from fedray.run.rank import RanksBroken, RankWorker
 from fedray.run.worker import Worker
 from fedray.transforms.base import Transform
 from tests.helpers import Federation, class_problem, federation
@@ -62,13 +61,41 @@ def test_an_update_that_is_out_of_range_is_a_failure_of_its_client(tmp_path: Pat
     assert not total["delta"].any()
 
 
-def test_whatever_else_a_rank_raises_breaks_all_of_them(tmp_path: Path) -> None:
+def torn(output: Tensor, target: Tensor) -> Tensor:
+    """Leave behind what a rank that is gone does: an error of torch's own calls."""
+    dist.all_reduce(torch.zeros(1, dtype=torch.float64), group=dist.group.WORLD, op=dist.ReduceOp.BAND)
+    raise AssertionError("torch raises before")
+
+
+def bad(output: Tensor, target: Tensor) -> Tensor:
+    """Fail as code of one's own does."""
+    raise ValueError("no loss today")
+
+
+def full(output: Tensor, target: Tensor) -> Tensor:
+    """Fail as torch does where the host has no more memory."""
+    raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+
+
+@pytest.mark.parametrize(
+    ("loss", "stage", "words"),
+    [
+        (bad, "train", "ValueError: no loss today"),
+        (full, "memory", "can't allocate memory"),
+        (torn, None, "RuntimeError: "),
+    ],
+)
+def test_whatever_else_a_rank_raises_breaks_all_of_them_and_is_told_from_a_death(
+    loss: Callable[[Tensor, Tensor], Tensor], stage: str | None, words: str, tmp_path: Path
+) -> None:
     """The others wait for it somewhere."""
     one = federation(class_problem((5, 4)), tmp_path, stack="off")
-
-    def broken(output: Tensor, target: Tensor) -> Tensor:
-        raise ValueError("no loss today")
-
-    worker = RankWorker(replace(one.job, task=replace(one.job.task, loss_fn=broken)), [CPU], 0, 1)
-    with pytest.raises(RanksBroken, match="ValueError: no loss today"):
+    worker = RankWorker(replace(one.job, task=replace(one.job.task, loss_fn=loss)), [CPU], 0, 1)
+    with pytest.raises(RanksBroken, match=words) as caught:
         done(worker, one)
+    failure = caught.value.failure
+    assert (failure.stage if failure else None) == stage
+    if failure:
+        assert failure.client in (0, 1)
+        assert words in failure.error
+        assert (f"in {loss.__name__}" in failure.trace) == (stage == "train")

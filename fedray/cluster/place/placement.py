@@ -92,11 +92,14 @@ class Slot:
         size: the resources that it reserves, with all of its ranks.
         silos: the silos of its clients; ``None``: it trains any that are not pinned to a silo.
         ranks: the processes that it has.
+        places: the id and the host name of the node of each, where some are on another one than the group; the first
+            never is.
     """
 
     size: Size
     silos: frozenset[str | None] = frozenset([None])
     ranks: int = 1
+    places: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_silos_own(self) -> bool:
@@ -121,6 +124,11 @@ class GroupSpec:
     slots: Sequence[Slot]
     start_timeout: float = 120.0
     block_timeout: float | None = None
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """Ids of the nodes that its workers are on."""
+        return frozenset([self.node]).union(node for slot in self.slots for node, _ in slot.places)
 
     def pins(self, ranks: Collection[int]) -> frozenset[str | None]:
         """Return the pins of the items that these of its workers do."""
@@ -190,14 +198,14 @@ def worker_counts(
         driver: the resources that it reserves, by node id.
         held: the resources that others hold, see :func:`held_by_others`; ``auto`` leaves it to them.
     """
-    room = {node.id: _room(node, size, silos, driver) for node in nodes}
+    room = {node.id: room_for(size, node, silos, driver) for node in nodes}
     if not isinstance(workers, int):
-        left = {node.id: _room(node, size, silos, driver, held or {}) for node in nodes}
+        left = {node.id: room_for(size, node, silos, driver, held or {}) for node in nodes}
         counts = {id: 1 if math.isinf(most) else int(most) for id, most in left.items()}
         # One worker of a machine with a single CPU shares it with the driver, who waits while it works; and where
         # others hold everything, one on each node waits for its turn.
         if not any(counts.values()):
-            counts = {node.id: int(min(_room(node, size, silos), 1)) for node in nodes}
+            counts = {node.id: int(min(room_for(size, node, silos), 1)) for node in nodes}
     elif placement == "spread":
         counts = {id: workers for id, most in room.items() if most >= workers}
     else:
@@ -210,7 +218,17 @@ def worker_counts(
     return {id: count for id, count in counts.items() if count}
 
 
-def _room(node: Node, size: Size, *taken: Mapping[str, Mapping[str, float]]) -> float:
+def room_for(size: Size, node: Node, *taken: Mapping[str, Mapping[str, float]]) -> float:
+    """Return how many workers of a size have room on a node, infinite for a size of nothing.
+
+    >>> room_for(Size(2.0), Node("1", "a", {"CPU": 7.0}), {"1": {"CPU": 2.0}})
+    2
+
+    Args:
+        size: of one.
+        node: the node.
+        taken: the resources that are reserved for others, by node id.
+    """
     left = {
         name: amount - sum(one.get(node.id, {}).get(name, 0.0) for one in taken)
         for name, amount in node.resources.items()

@@ -27,16 +27,21 @@ from fedray.run.interrupt import StoppedEarly
 _PATIENCE = 0.2
 
 
-def reserve(node: str, sizes: Sequence[Size]) -> Any:
-    """Ask for a placement group on one node, a bundle for each of ``sizes``, in the name of this actor.
+def reserve(nodes: str | Sequence[str], sizes: Sequence[Size]) -> Any:
+    """Ask for a placement group, a bundle for each of ``sizes``, in the name of this actor.
 
     Ray keeps it until the job ends, also when the actor has died: see :func:`release`.
+
+    Args:
+        nodes: id of the node of all, or of each.
+        sizes: the resources of each.
     """
+    on = [nodes] * len(sizes) if isinstance(nodes, str) else nodes
     return placement_group(
         [size.resources() or {"CPU": 0.001} for size in sizes],
-        strategy="STRICT_PACK",
+        strategy="STRICT_PACK" if len({*on}) == 1 else "PACK",
         name=f"{_prefix(ray.get_runtime_context().get_actor_id())}{secrets.token_hex(8)}",
-        bundle_label_selector=[{"ray.io/node-id": node}] * len(sizes),
+        bundle_label_selector=[{"ray.io/node-id": node} for node in on],
     )
 
 
@@ -58,9 +63,12 @@ class Reservation:
     def of(cls, spec: GroupSpec) -> Reservation:
         """Ask for it, see :func:`reserve`."""
         shared = [
-            slot.size.share(slot.ranks) for slot in spec.slots if not slot.is_silos_own for _ in range(slot.ranks)
+            (slot.places[rank][0] if slot.places else spec.node, slot.size.share(slot.ranks))
+            for slot in spec.slots
+            if not slot.is_silos_own
+            for rank in range(slot.ranks)
         ]
-        together = reserve(spec.node, shared) if shared else None
+        together = reserve([node for node, _ in shared], [size for _, size in shared]) if shared else None
         first = accumulate((0 if slot.is_silos_own else slot.ranks for slot in spec.slots), initial=0)
         bundles = [
             (reserve(spec.node, [slot.size]), 0) if slot.is_silos_own else (together, place)

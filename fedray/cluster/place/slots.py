@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fedray.cluster.place.placement import GroupSpec, Node, Size, Slot, held_by_others, worker_counts
+from fedray.cluster.place.spans import Places, spans
 from fedray.config.sections import ClusterSection
-from fedray.core.errors import counted
+from fedray.core.errors import counted, listed
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +79,10 @@ def group_specs(nodes: Sequence[Node], args: WorkerArgs, here: str) -> list[Grou
     for node in nodes:
         if busy := held.get(node.id):
             _log.info("node %s (%s): others hold %s", node.name, node.size, Size.of(busy))
+    most = args.workers * len(nodes) if isinstance(args.workers, int) else None
+    # The clients of a silo are trained where their data are: by a worker of that node alone.
+    if not args.silos and (spanning := spans(nodes, most, args.size, args.ranks, here, driver, held)):
+        return _spanning(nodes, args, spanning)
     counts = worker_counts(nodes, args.workers, args.size, args.placement, taken, driver, held)
     specs = []
     for node in nodes:
@@ -87,3 +92,21 @@ def group_specs(nodes: Sequence[Node], args: WorkerArgs, here: str) -> list[Grou
         if node.id not in counts and (args.workers == "auto" or args.placement == "spread"):
             _log.warning("node %s (%s) has no room for %s, and gets none", node.name, node.size, wanted(args))
     return specs
+
+
+def _spanning(nodes: Sequence[Node], args: WorkerArgs, spanning: Sequence[Places]) -> list[GroupSpec]:
+    """Return the groups of workers that are on several nodes, each on the node of its first rank."""
+    workers: dict[str, list[Slot]] = {node.id: [] for node in nodes}
+    for places in spanning:
+        counts = Counter(name for _, name in places)
+        _log.info(
+            "no node has room for all ranks of a worker (%s): %s",
+            args.size,
+            listed(f"{count} on {name}" for name, count in counts.items()),
+        )
+        workers[places[0][0]].append(Slot(args.size, ranks=args.ranks, places=places))
+    return [
+        GroupSpec(node.id, node.name, slots, args.patience, args.block_timeout)
+        for node in nodes
+        if (slots := workers[node.id])
+    ]

@@ -43,6 +43,8 @@ class RankSpec:
         name: of the group, used once.
         rank, size: its number, and how many there are.
         device: ``cpu``, or its GPU.
+        node: host name of its node, where ranks are on several.
+        away: the ranks that are on other nodes than the first.
     """
 
     host: str
@@ -51,6 +53,8 @@ class RankSpec:
     rank: int
     size: int
     device: str = "cpu"
+    node: str = ""
+    away: tuple[int, ...] = ()
 
 
 class Rendezvous:

@@ -13,13 +13,27 @@ from dataclasses import dataclass, field
 from multiprocessing import connection as mp
 from typing import Any
 
-from fedray.core.errors import RanksBroken, RunFailed, one_line
+from fedray.core.errors import RunFailed, one_line
+from fedray.core.messages import Failure
+from fedray.run.rank import RanksBroken
 
 _PATIENCE = 10.0
 
 
 class WorkerDied(Exception):
-    """The error of a connection whose process is gone."""
+    """The error of a connection whose process is gone.
+
+    Args:
+        text: the reason.
+        failure: the failure of a client, if it went for that, see :class:`fedray.run.rank.RanksBroken`.
+    """
+
+    def __init__(self, text: str, failure: Failure | None = None) -> None:
+        super().__init__(text, failure)  # both, as it is pickled by its arguments
+        self.text, self.failure = text, failure
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True)
@@ -97,7 +111,7 @@ def serve(listener: mp.Listener, work: Callable[..., bytes]) -> None:
             try:
                 answer: bytes | RunFailed = work(*request)
             except RanksBroken as error:
-                client.send(WorkerDied(str(error)))
+                client.send(WorkerDied(str(error), error.failure))
                 return
             except Exception as error:
                 answer = error if isinstance(error, RunFailed) else RunFailed(f"a worker failed: {one_line(error)}")

@@ -183,7 +183,7 @@ class RayExecutor:
         groups: list[Group] = [*self.nodes.own, *self.nodes.others]
         return Usage(
             readings=tuple(reading for group in groups for reading in group.readings()),
-            nodes=len({group.spec.node for group in groups if group.readings()}),
+            nodes=len({node for group in groups if group.readings() for node in group.spec.nodes}),
             gpus=sum(slot.size.gpus for group in groups for slot in group.spec.slots) + self._args.driver.gpus,
             retries=self._lost + sum(group.retries for group in groups),
             network=self._network + sum(group.network for group in self.nodes.others),

@@ -21,7 +21,7 @@ from fedray.cluster.work.state import StateBuffer
 from fedray.cluster.work.tickets import TicketQueue
 from fedray.cluster.work.worker import RoundHeader
 from fedray.core.errors import RunFailed
-from fedray.core.messages import Block
+from fedray.core.messages import Block, Failure
 from fedray.run.columns import ColumnRange, ColumnReport
 from fedray.run.failure_policy import give_up
 from fedray.run.usage import Reading
@@ -39,7 +39,8 @@ class WorkerGroup(Group):
     """The worker processes of this process's node, and their work.
 
     The workers start while the caller goes on, and take part as soon as they are up.  A worker that dies is replaced,
-    and what it had folded is done again; an item that two workers died of is given up, as a failure of its clients.
+    and what it had folded is done again; an item that two workers died of is given up, as a failure of its clients, and
+    a client for whose error a worker of several ranks ended fails at once.
     They share one broadcast and give one accumulator, whatever their sizes; items are shared out in queues, one for
     the workers of the same silos.  A silo's own worker that cannot start is done without.
 
@@ -64,7 +65,7 @@ class WorkerGroup(Group):
     ) -> None:
         super().__init__(spec)
         self._job = job
-        sizes = [field.nbytes for field in job.state_fields().values()] if holds else []
+        sizes = [field.nbytes for field in job.state_fields().values()] if holds and len(spec.nodes) == 1 else []
         self.state = StateBuffer.of(sizes, len(job.task.data))
         self.fold = NodeFold(job.algorithm.aggregator, job.algorithm.widths(job.task.layout), pinned)
         self.down = Buffer(job.algorithm.broadcast_widths(job.task.layout), torch.float32, pinned)
@@ -150,9 +151,9 @@ class WorkerGroup(Group):
         self._spawner.kill(worker)
         self._release(worker)
 
-    def _replace(self, worker: Worker, reason: str) -> None:
+    def _replace(self, worker: Worker, reason: str, how: str = "died") -> None:
         name = f"{self.spec.name}/{worker.rank}"
-        _log.warning("round %d: worker %s died, and is replaced (%s)", self._header.round, name, reason)
+        _log.warning("round %d: worker %s %s, and is replaced (%s)", self._header.round, name, how, reason)
         self._spawner.kill(worker)
         # The old process may be slow to die, and write to its accumulator until then.
         self._release(worker)
@@ -268,7 +269,7 @@ class WorkerGroup(Group):
         try:
             yield
         except WorkerDied as error:
-            self._lose(worker, self._tickets.at(worker.rank)[0], "worker", str(error))
+            self._lose(worker, self._tickets.at(worker.rank)[0], "worker", str(error), error.failure)
 
     def _replace_late(self, busy: dict[Connection, Worker]) -> None:
         limit = self.spec.block_timeout
@@ -279,21 +280,24 @@ class WorkerGroup(Group):
                 del busy[connection]
                 self._lose(worker, ticket, "deadline", f"no answer in {limit:g} s")
 
-    def _lose(self, worker: Worker, ticket: int, stage: str, reason: str) -> None:
+    def _lose(self, worker: Worker, ticket: int, stage: str, reason: str, failure: Failure | None = None) -> None:
         at = worker.shared[ticket] if 0 <= ticket < len(worker.shared) else None
         for position in worker.shared:
             # The process may be slow to die, and write to the places that it was given until then.
             self._ledger.items[position] = without_room(self._ledger.items[position])
-        if self._ledger.lose(worker, at) > 1:
+        # A client that raised is given up at once: to try it again would cost another worker.
+        if self._ledger.lose(worker, at) >= (2 if failure is None else 1):
             assert at is not None
-            self._ledger.accept(None, {at: self._given_up(self._ledger.items[at], stage, reason)})
-        self._replace(worker, reason)
+            self._ledger.accept(None, {at: self._given_up(self._ledger.items[at], stage, reason, failure)})
+        self._replace(worker, reason, "died" if failure is None else "ended, as a client failed on one of its ranks")
 
-    def _given_up(self, item: Item, stage: str, reason: str) -> Report:
+    def _given_up(self, item: Item, stage: str, reason: str, failure: Failure | None) -> Report:
         if isinstance(item, ColumnRange):
             return ColumnReport(item.index, None)  # whoever asked does it alone
         if not isinstance(item, Block):
             raise RunFailed(f"round {self._header.round}: two workers died of the evaluation ({reason}); see the log")
+        if failure is not None:
+            return give_up(self._job, item, failure.stage, failure.error, failure.trace)
         return give_up(self._job, item, stage, f"two workers were lost at its block ({reason})")
 
     # What has been folded

@@ -2,29 +2,38 @@
 
 They talk by torch's own process group, which FSDP finds there: gloo between processors, NCCL between GPUs.  The first
 rank tells the others what it does, and they do the same.  A rank that fails, or dies, breaks the process group for all
-of them: the worker is lost, and its group starts another one.
+of them: the worker is lost, and its group starts another one.  An error of a client's is told from a death: the rank
+that raises leaves it at the store of the group, where the first rank finds it.
 """
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from datetime import timedelta
+from itertools import product
 from typing import Any
 
+import psutil
 import ray
 import torch
 import torch.distributed
+from ray.util import get_node_ip_address
+from torch import Tensor
 
 from fedray.aggregators.base import Accumulator
 from fedray.cluster.place.reservation import own_gpus
 from fedray.cluster.work.collective import PATIENCE, RankSpec
 from fedray.cluster.work.memory import Handle
+from fedray.cluster.work.payload import Payload
 from fedray.cluster.work.state import StateHandle
-from fedray.core.errors import RanksBroken, one_line
-from fedray.core.messages import Block, Broadcast
-from fedray.run.rank import RankWorker
+from fedray.core.errors import one_line
+from fedray.core.messages import Block, Broadcast, Failure
+from fedray.core.shards import Shard
+from fedray.run.rank import RanksBroken, RankWorker
 from fedray.run.usage import Meter, Reading
 from fedray.run.worker import Item, Job, Report, devices_of
 from fedray.rundir.worker_log import redirect
@@ -45,7 +54,8 @@ class Ranks:
     """
 
     def __init__(self, spec: RankSpec) -> None:
-        self._rank = spec.rank
+        self._name = f"rank {spec.rank}" + (f" on {spec.node}" if spec.node else "")
+        _use_interface(get_node_ip_address())
         store = dist.TCPStore(spec.host, spec.port, None, False, timeout=PATIENCE)
         self._store = dist.PrefixStore(spec.name, store)
         dist.init_process_group(
@@ -55,6 +65,18 @@ class Ranks:
             world_size=spec.size,
             timeout=_FOR_EVER,
         )
+
+    @staticmethod
+    def give(part: Tensor, rank: int) -> None:
+        """Send numbers to a rank on another node: this end of :meth:`take`."""
+        dist.send(part.contiguous(), rank)
+
+    @staticmethod
+    def take(count: int, dtype: torch.dtype, rank: int) -> Tensor:
+        """Return the numbers ``[count]`` that a rank on another node sends."""
+        part = torch.empty(count, dtype=dtype)
+        dist.recv(part, rank)
+        return part
 
     def tell(self, *said: Any) -> None:
         """Tell the other ranks something: the first rank's end of :meth:`hear`."""
@@ -75,11 +97,14 @@ class Ranks:
 
     def broken(self, error: BaseException) -> RanksBroken:
         """Return why the ranks cannot go on: the first error of all, as the others follow from it."""
-        mine = f"rank {self._rank}: {one_line(error) if isinstance(error, Exception) else error}"
+        text = f"{self._name}: {one_line(error) if isinstance(error, Exception) else error}"
+        failure = error.failure if isinstance(error, RanksBroken) else None
+        mine = json.dumps([text, None if failure is None else asdict(failure)])
         try:
-            return RanksBroken(self._store.compare_set(_REASON, "", mine).decode())
+            text, first = json.loads(self._store.compare_set(_REASON, "", mine))
         except RuntimeError:  # the group of the worker is gone, and its store
-            return RanksBroken(mine)
+            return RanksBroken(text, failure)
+        return RanksBroken(text, None if first is None else Failure(**first))
 
     @contextmanager
     def unbroken(self) -> Iterator[None]:
@@ -102,11 +127,14 @@ class LeadingRank(RankWorker):
     def __init__(self, job: Job, spec: RankSpec, gpus: float) -> None:
         self._ranks = Ranks(spec)
         super().__init__(job, devices_of(gpus), spec.rank, spec.size)
+        self._away = [Shard(job.task.layout, rank, spec.size) for rank in spec.away]
 
     def begin(self, down: Broadcast, into: Accumulator | None = None) -> None:
-        """Start a round on all ranks, each of which has opened the memory that the broadcast lies in."""
+        """Start a round on all ranks, each of which has the broadcast in memory that it opened, or is sent its part."""
         with self._ranks.unbroken():
             self._ranks.tell("begin", down.round, down.weight)
+            for shard in self._away:
+                self._ranks.give(shard.take(down.parts["model"]), shard.rank)
             super().begin(down, into)
 
     def handle(self, item: Item) -> Report:
@@ -122,6 +150,8 @@ class LeadingRank(RankWorker):
         with self._ranks.unbroken():
             self._ranks.tell("put")
             super().put(into)
+            for shard, name in product(self._away, sorted(self.folded())):
+                shard.put(self._ranks.take(shard.layout.size, into[name].dtype, shard.rank), into[name])
             self._ranks.gathered(None)
 
     def read(self, reading: Reading) -> Reading:
@@ -135,10 +165,10 @@ class FollowingRank:
     """The actor of any other rank.
 
     Args:
-        job: the run's work.
+        job: the run's work; on another node than the first rank's, with its data.
         spec: of the rank.
-        down: memory of the broadcast.
-        up: memory of what the worker folds.
+        down: memory of the broadcast; None: it is on another node.
+        up: memory of what the worker folds, likewise.
         name: the worker's name, ``node1/0``.
         gpus: the number of GPUs that Ray assigned.
         state: memory of rows of client state; None: all of them are in files.
@@ -146,22 +176,27 @@ class FollowingRank:
 
     def __init__(
         self,
-        job: Job,
+        job: Job | Payload,
         spec: RankSpec,
-        down: Handle,
-        up: Handle,
+        down: Handle | None,
+        up: Handle | None,
         name: str,
         gpus: float,
         state: StateHandle | None = None,
     ) -> None:
         own_gpus(gpus)
-        if job.said is not None:
-            redirect(job.said, f"{name}.{spec.rank}")
-        self._ranks = Ranks(spec)
-        self._worker = RankWorker(job, devices_of(gpus), spec.rank, spec.size)
+        with ExitStack() as held:
+            if isinstance(job, Payload):
+                job = job.unpack(held)
+            if job.said is not None:
+                redirect(job.said, f"{name}.{spec.rank}")
+            self._ranks = Ranks(spec)
+            self._worker = RankWorker(job, devices_of(gpus), spec.rank, spec.size)
+            self._held = held.pop_all()
         if state is not None:
             self._worker.hold(state.open())
-        self._down, self._up = down.open(), up.open()
+        self._down = None if down is None else down.open()
+        self._up = None if up is None else up.open()
         self._meter, self._name = Meter(devices_of(gpus)), name
 
     def follow(self) -> None:
@@ -171,20 +206,35 @@ class FollowingRank:
                 self._do(*self._ranks.hear())
         except BaseException as error:
             self._ranks.broken(error)
+        self._held.close()
         # The others find this rank gone, and wait for it no longer.
         ray.actor.exit_actor()
 
     def _do(self, what: str, *said: Any) -> None:
         match what:
             case "begin":
-                self._worker.begin(Broadcast(said[0], self._down, said[1]))
+                self._begin(*said)
             case "handle":
                 self._worker.handle(said[0])
             case "put":
-                self._worker.put(self._up)
+                self._put()
                 self._ranks.gathered(None)
             case "read":
                 self._ranks.gathered(self._meter.read(self._name, 0.0))
+
+    def _begin(self, round: int, weight: float) -> None:
+        if self._down is not None:
+            self._worker.begin(Broadcast(round, self._down, weight))
+        else:
+            own = self._ranks.take(self._worker.shard.layout.size, torch.float32, 0)
+            self._worker.begin_with(own, Broadcast(round, {}, weight))
+
+    def _put(self) -> None:
+        if self._up is not None:
+            self._worker.put(self._up)
+        else:
+            for _, part in sorted(self._worker.folded().items()):
+                self._ranks.give(part.cpu(), 0)
 
 
 def together(readings: list[Reading]) -> Reading:
@@ -199,3 +249,14 @@ def together(readings: list[Reading]) -> Reading:
         sums = {name: getattr(found, name) + getattr(other, name) for name in ("cpu_seconds", "rss", "gpu_memory")}
         found = replace(found, joules={**found.joules, **other.joules}, **sums)
     return replace(found, hardware=f"{first.hardware}, {len(readings)} ranks")
+
+
+def _use_interface(address: str) -> None:
+    """Let ranks talk by the network interface of the address that Ray uses, and so by the one that was chosen for it.
+
+    Left to itself gloo takes whatever the host name stands for, which may be this machine alone.
+    """
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(one.address == address for one in addresses):
+            for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+                os.environ.setdefault(variable, name)

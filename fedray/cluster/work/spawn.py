@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import ray
@@ -16,12 +16,15 @@ from fedray.cluster.place.reservation import Reservation
 from fedray.cluster.work.collective import RankSpec, Rendezvous
 from fedray.cluster.work.connections import Connection, Endpoint, WorkerDied
 from fedray.cluster.work.memory import Buffer, Handle
+from fedray.cluster.work.payload import Payload
 from fedray.cluster.work.ranks import FollowingRank
 from fedray.cluster.work.rows import RowFile
 from fedray.cluster.work.state import StateHandle
 from fedray.cluster.work.worker import Channel, WorkerActor
 from fedray.run.usage import Reading
 from fedray.run.worker import Job
+
+_PATIENCE = 5.0
 
 
 @dataclass(eq=False)
@@ -79,11 +82,23 @@ class Spawner(Protocol):
 
 @dataclass
 class _Process:
+    """A process of a worker.
+
+    Args:
+        actor: the process, or the first of its ranks.
+        ready: answered once it is up.
+        endpoint: the address at which it listens.
+        started: the seconds of the monotonic clock at its start.
+        others: further ranks.
+        ends: of those on other nodes, answered once they are about to end.
+    """
+
     actor: Any
     ready: Any
     endpoint: Endpoint
     started: float
-    others: Sequence[Any] = ()
+    others: Sequence[Any]
+    ends: Sequence[Any]
 
 
 class RaySpawner:
@@ -98,7 +113,7 @@ class RaySpawner:
     """
 
     def __init__(self, job: Job, spec: GroupSpec, reservation: Reservation, tickets: Handle, down: Handle) -> None:
-        self._job = ray.put(job)
+        self._given, self._job, self._payload = job, ray.put(job), None
         self._spec, self._reservation = spec, reservation
         self._tickets, self._down = tickets, down
         self._processes: dict[int, _Process] = {}
@@ -107,26 +122,37 @@ class RaySpawner:
     def start(self, worker: Worker) -> None:
         """See :class:`Spawner`."""
         slot, endpoint, name = self._spec.slots[worker.rank], Endpoint(), f"{self._spec.name}/{worker.rank}"
-        up, ranks, others = worker.accumulator.handle, self._ranks(slot), []
+        up, ranks, others, ends = worker.accumulator.handle, self._ranks(slot), [], []
         first = ranks[0] if ranks else None
         channel = Channel(endpoint, self._tickets, worker.rank, worker.queue, self._down, up, first, worker.state)
         gpus = slot.size.share(slot.ranks).gpus
         actor = self._actor(WorkerActor, worker.rank, 0).remote(self._job, channel, name, gpus)
         for rank in ranks[1:]:
-            others.append(
-                self._actor(FollowingRank, worker.rank, rank.rank).remote(
-                    self._job, rank, self._down, up, name, gpus, worker.state
-                )
-            )
-            others[-1].follow.remote()
-        self._processes[worker.rank] = _Process(actor, actor.ready.remote(), endpoint, time.monotonic(), others)
+            starter, is_away = self._actor(FollowingRank, worker.rank, rank.rank), rank.rank in rank.away
+            if is_away:
+                others.append(starter.remote(self._far(), rank, None, None, name, gpus))
+            else:
+                others.append(starter.remote(self._job, rank, self._down, up, name, gpus, worker.state))
+            end = others[-1].follow.remote()
+            ends += [end] if is_away else []
+        ready = actor.ready.remote()
+        self._processes[worker.rank] = _Process(actor, ready, endpoint, time.monotonic(), others, ends)
 
     def _ranks(self, slot: Slot) -> Sequence[RankSpec]:
         """Return the ranks of a new process of a worker; none where it has no process but one."""
         if slot.ranks == 1:
             return ()
         self._meeting = self._meeting or Rendezvous()
-        return self._meeting.ranks(["cuda" if slot.size.gpus else "cpu"] * slot.ranks)
+        ranks = self._meeting.ranks(["cuda" if slot.size.gpus else "cpu"] * slot.ranks)
+        away = tuple(rank for rank, (node, _) in enumerate(slot.places) if node != self._spec.node)
+        names = [name for _, name in slot.places] or [""] * slot.ranks
+        return [replace(rank, node=name, away=away) for rank, name in zip(ranks, names, strict=True)]
+
+    def _far(self) -> Any:
+        """Return the job with its data, for ranks on other nodes."""
+        if self._payload is None:
+            self._payload = ray.put(Payload.of(self._given))
+        return self._payload
 
     def _actor(self, kind: type, number: int, rank: int) -> Any:
         """Return what starts the actor of a rank of a worker."""
@@ -173,7 +199,11 @@ class RaySpawner:
     def kill(self, worker: Worker) -> None:
         """See :class:`Spawner`."""
         if process := self._processes.pop(worker.rank, None):
-            for actor in (process.actor, *process.others):
+            ray.kill(process.actor)
+            if process.ends:
+                # They find that one gone, and take away what was brought to their nodes.
+                ray.wait(process.ends, num_returns=len(process.ends), timeout=_PATIENCE)
+            for actor in process.others:
                 ray.kill(actor)
 
     def close(self) -> None:

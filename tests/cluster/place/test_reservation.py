@@ -63,6 +63,17 @@ def test_a_silos_own_worker_waits_for_its_room_alone(monkeypatch: pytest.MonkeyP
     assert groups.removed == [together, own], "each once"
 
 
+def test_ranks_of_a_worker_are_reserved_on_the_node_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = Groups(monkeypatch)
+    places = (("n1", "left"), ("n1", "left"), ("n2", "right"))
+    held = Reservation.of(GroupSpec("n1", "left", [Slot(Size(3.0), ranks=3, places=places), Slot(Size(2.0), ranks=2)]))
+    (together,) = groups.made
+    assert together.strategy == "PACK"
+    assert together.bundles == [{"CPU": 1.0}] * 5
+    assert together.bundle_label_selector == [{"ray.io/node-id": node} for node in ("n1", "n1", "n2", "n1", "n1")]
+    assert held.bundles == [(together, 0), (together, 3)]
+
+
 def test_what_is_not_granted_is_said_with_numbers_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = Groups(monkeypatch, granted=False)
     with pytest.raises(RunFailed) as error:

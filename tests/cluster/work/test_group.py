@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from fedray.cluster.place.placement import Size, Slot
 from fedray.cluster.work import group as groups
+from fedray.cluster.work.connections import WorkerDied
 from fedray.cluster.work.group import WorkerGroup
 from fedray.cluster.work.worker import RoundHeader
 from fedray.core.errors import RunFailed
-from fedray.core.messages import Block, BlockReport
+from fedray.core.messages import Block, BlockReport, Failure
 from fedray.run.evaluation import HoldoutChunk, TestChunk
 from fedray.run.worker import Item, Job
 from tests import helpers
@@ -124,6 +125,27 @@ def test_what_a_lost_worker_may_have_begun_is_done_again_without_places_in_memor
     begin(group, 2)
     group.work(dict(enumerate(given)), lambda: False)
     assert [len(item.room) for item in spawner.processes[0].items if isinstance(item, Block)] == [5, 5, 5]
+    group.close()
+
+
+def test_a_client_for_whose_error_a_worker_ended_fails_at_once_and_the_others_are_done(job: Job) -> None:
+    """With the stage, the words and the traceback of its error; one worker is started in the place of that one."""
+    failure = Failure(1, "b", 1, "train", "ValueError: a bad row", "Traceback ...")
+
+    def end_at_the_second(process: FakeProcess) -> None:
+        process.take()
+        process.take()
+        process._far.send(WorkerDied("rank 1: ValueError: a bad row", failure))
+
+    group, spawner = fake_group(job, behave={0: [end_at_the_second]})
+    begin(group, 1)
+    reports = group.work(blocks(3), lambda: False)
+    assert reports is not None
+    assert sorted(reports) == [0, 1, 2]
+    (found,) = [one for report in reports.values() if isinstance(report, BlockReport) for one in report.failures]
+    assert (found.client, found.stage, found.error, found.trace) == (1, "train", failure.error, failure.trace)
+    assert spawner.started == [0, 0]
+    assert group.retries == 1, "the first block, which had been folded by that worker"
     group.close()
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import psutil
 import pytest
 import torch
 import torch.distributed as dist
 
 import fedray
 from fedray.cluster.work.collective import RankSpec, Rendezvous
-from fedray.cluster.work.ranks import LeadingRank, Ranks
-from fedray.core.errors import RanksBroken
-from fedray.core.messages import Broadcast
+from fedray.cluster.work.ranks import LeadingRank, Ranks, _use_interface
+from fedray.core.messages import Broadcast, Failure
+from fedray.run.rank import RanksBroken
 from fedray.run.usage import Reading
 from tests.cluster import problem
 from tests.helpers import class_problem, federation
@@ -26,6 +28,7 @@ from tests.helpers import class_problem, federation
 def spec(monkeypatch: pytest.MonkeyPatch) -> Iterator[RankSpec]:
     """The only rank of a worker, this process."""
     monkeypatch.setattr("fedray.cluster.work.collective.get_node_ip_address", lambda: "127.0.0.1")
+    monkeypatch.setattr("fedray.cluster.work.ranks._use_interface", lambda address: None)
     meeting = Rendezvous()
     yield meeting.ranks(["cpu"])[0]
     dist.destroy_process_group()
@@ -46,12 +49,52 @@ def test_the_first_rank_is_a_worker_that_tells_the_others(
     assert told == ["begin", "handle", "handle", "put", "read"]
 
 
+def test_ranks_on_other_nodes_are_sent_their_rows_and_send_what_they_folded(
+    spec: RankSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the only one is as if it were elsewhere."""
+    given: list[tuple[torch.Tensor, int]] = []
+    one = federation(class_problem((5, 4)), tmp_path, stack="off")
+    monkeypatch.setattr(Ranks, "give", lambda self, part, rank: given.append((part, rank)))
+    monkeypatch.setattr(Ranks, "take", lambda self, count, dtype, rank: torch.full((count,), 2.0, dtype=dtype))
+    leading = LeadingRank(one.job, replace(spec, away=(0,)), 0)
+    leading.begin(Broadcast(1, {"model": one.vector}, 9.0))
+    ((sent, to),) = given
+    assert torch.equal(sent, one.vector)
+    assert to == 0
+    into = {name: torch.zeros_like(part) for name, part in leading.finish().items()}
+    leading.put(into)
+    assert all(bool((part == 2.0).all()) for part in into.values())
+
+
+def test_ranks_talk_by_the_interface_of_rays_address_unless_told_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+    for name in names:
+        monkeypatch.setenv(name, "ib0")
+    _use_interface("127.0.0.1")
+    assert [os.environ[name] for name in names] == ["ib0", "ib0"]
+    for name in names:
+        monkeypatch.delenv(name)
+    _use_interface("192.0.2.1")  # of no machine
+    assert not any(name in os.environ for name in names)
+    _use_interface("127.0.0.1")
+    assert "127.0.0.1" in {address.address for address in psutil.net_if_addrs()[os.environ[names[0]]]}
+
+
 def test_the_reason_for_which_ranks_are_broken_is_the_first_one(spec: RankSpec) -> None:
     ranks = Ranks(spec)
     with pytest.raises(RanksBroken, match=r"^rank 0: ValueError: a bad row$"), ranks.unbroken():
         raise ValueError("a bad row")
     with pytest.raises(RanksBroken, match=r"^rank 0: ValueError: a bad row$"), ranks.unbroken():
         raise RuntimeError("the connection is closed")
+
+
+def test_the_first_rank_finds_the_failure_that_another_one_left(spec: RankSpec) -> None:
+    ranks, failure = Ranks(spec), Failure(3, "d", 2, "train", "ValueError: a bad row", "Traceback ...")
+    ranks.broken(RanksBroken("ValueError: a bad row", failure))
+    with pytest.raises(RanksBroken, match=r"^rank 0: ValueError: a bad row$") as caught, ranks.unbroken():
+        raise RanksBroken("RuntimeError: the connection is closed")
+    assert caught.value.failure == failure
 
 
 def of_two_ranks(folder: Path, **parts: Any) -> fedray.Result:
@@ -94,8 +137,11 @@ def test_a_rank_that_dies_takes_its_worker_and_not_the_run(
 
 
 @pytest.mark.slow
-def test_a_client_that_raises_on_a_rank_fails_with_the_reason(tmp_path: Path, four_cpus: None) -> None:
-    """After two workers were lost at it."""
+@pytest.mark.parametrize("policy", ["abort", "drop"])
+def test_a_client_that_raises_on_a_rank_fails_with_the_reason(
+    policy: Literal["abort", "drop"], tmp_path: Path, four_cpus: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with one process, and not as a worker that died; it costs one worker."""
 
     class Picky(torch.nn.Linear):
         def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -107,10 +153,22 @@ def test_a_client_that_raises_on_a_rank_fails_with_the_reason(tmp_path: Path, fo
     x[-1] = 1e7
     data = fedray.FederatedData.from_arrays(x, y, [*"abc" * 12])
     model = fedray.FederatedModel(lambda: Picky(12, 3), problem.OPTIMIZER)
-    args = fedray.TrainArgs(rounds=1, batch_size=8, tracking=[], evaluate_every=0)
-    place = fedray.Cluster(workers=1, ranks=2)
-    reason = (
-        r"client 'c' failed in round 1 \(worker\): two workers were lost at its block \(rank [01]: ValueError: no such"
-    )
-    with pytest.raises(fedray.RunFailed, match=reason):
-        fedray.train(model, data, args, cluster=place, run_dir=tmp_path / "run", progress=False)
+    args = fedray.TrainArgs(rounds=1, batch_size=8, tracking=[], evaluate_every=0, on_failure=policy)
+
+    def train(place: fedray.Cluster | Literal["inline"], name: str) -> fedray.Result:
+        return fedray.train(model, data, args, cluster=place, run_dir=tmp_path / name, progress=False)
+
+    ranks = fedray.Cluster(workers=1, ranks=2)
+    if policy == "abort":
+        with pytest.raises(
+            fedray.RunFailed, match=r"client 'c' failed in round 1 \(train\): ValueError: no such input"
+        ):
+            train(ranks, "run")
+    else:
+        ours, alone = train(ranks, "run"), train("inline", "inline")
+        assert ours.history[-1].failures == alone.history[-1].failures
+        assert ours.history[-1].clients == {"sampled": 3, "ok": 2, "failed": 1}
+        for one, other in zip(ours.model.parameters(), alone.model.parameters(), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert caplog.text.count("is replaced") == 1
+    assert "ended, as a client failed on one of its ranks, and is replaced (rank " in caplog.text

@@ -82,6 +82,41 @@ def test_each_process_gets_what_was_reserved_for_its_rank(make: Make) -> None:
     assert [actor.behind.name for actor in ray.made] == ["n/0", "n/1"]
 
 
+def test_ranks_on_other_nodes_are_given_the_data_and_no_memory_of_this_one(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One and the same payload; each rank knows the name of its node, and the first one who is elsewhere.
+
+    They are left to end by themselves, as they take their data away then.
+    """
+    given: list[tuple[Any, ...]] = []
+
+    def following(*arguments: Any) -> Any:
+        given.append(arguments)
+        return SimpleNamespace(follow=lambda: None)
+
+    monkeypatch.setattr(spawn, "FollowingRank", following)
+    monkeypatch.setattr("fedray.cluster.work.payload.Payload.of", lambda job: f"{job} and data")
+    monkeypatch.setattr("fedray.cluster.work.collective.get_node_ip_address", lambda: "127.0.0.1")
+    spawner, ray = make()
+    places = (("id", "n"), ("id", "n"), ("2", "m"), ("3", "o"))
+    spawner._spec = GroupSpec("id", "n", [Slot(Size(4.0, memory=8), ranks=4, places=places)])
+    spawner.start(worker_of(0))
+    jobs, ranks, downs, ups, names, _ = zip(*(one[:6] for one in given), strict=True)
+    assert jobs == ("job", "job and data", "job and data")
+    assert [down is None for down in downs] == [up is None for up in ups] == [False, True, True]
+    assert [(rank.rank, rank.node) for rank in ranks] == [(1, "n"), (2, "m"), (3, "o")]
+    assert names == ("n/0",) * 3
+    assert ray.made[0].behind.channel.first.away == (2, 3)
+    assert [actor.options["num_cpus"] for actor in ray.made] == [1.0] * 4
+    assert [actor.options["scheduling_strategy"].placement_group_bundle_index for actor in ray.made] == [0, 1, 2, 3]
+    waited: list[tuple[int, int]] = []
+    monkeypatch.setattr(ray, "wait", lambda ends, **_: waited.append((len(ends), len(ray.killed))))
+    spawner.kill(worker_of(0))
+    assert waited == [(2, 1)], "for both, when the first rank is gone"
+    assert ray.killed == ray.made
+
+
 def test_a_process_is_reached_at_its_own_endpoint_and_sent_to_serve(make: Make) -> None:
     spawner, ray = make()
     worker = worker_of(1)
