@@ -57,8 +57,8 @@ def _reasons(views: Views, task: LocalTask, algorithm: Composition, module: nn.M
         yield f"clients of {name} send a fragment of the model in each round"
     if layout.personal or views.own or views.finetune:
         yield "a model of a client's own, kept or evaluated, is held by one process"
-    if task.moments is not None:
-        yield "local.keep_optimizer keeps the state of whole optimizers with the clients"
+    if task.moments is not None and task.profile.others:
+        yield "local.keep_optimizer keeps what optimizers know of further models with the clients"
     kept, sent = algorithm.tried(task.profile).state(layout), algorithm.tried(task.profile).sends(layout)
     if kept:
         yield f"clients keep {min(kept)} from round to round, as long as a whole model perhaps"

@@ -19,6 +19,7 @@ from fedray.local.kernels import lack_told, memory_told
 from fedray.local.task import LocalTask
 from fedray.models.prototype import forget
 from fedray.run.evaluation import OutOfMemory
+from fedray.run.rank_rows import RankRows
 from fedray.run.trained import Models
 from fedray.run.worker import Job, Worker
 
@@ -58,6 +59,8 @@ class RankWorker(Worker):
         self.shard = Shard(job.task.layout, rank, ranks)
         self._given = Broadcast(0, {}, 1.0)
         super().__init__(job, devices[:1])
+        if job.task.moments is not None:
+            self.rows = RankRows(job.state_folder, job.task.moments, self.shard)
         if rank:
             forget(job.task.model_fn)  # the first one evaluates
 

@@ -149,10 +149,7 @@ class StateRows:
         if self.memory is not None and len(room) >= len(clients):
             self.memory.write(room := room[: len(clients)], fields)
             return Places(clients, IN_MEMORY, np.zeros_like(clients), room)
-        if round != self._round:
-            self._forget()
-            self._round, self._written = round, 0
-            self._segment = f"{round:08d}-{uuid.uuid4().hex[:12]}{SUFFIX}"
+        self._turn_to(round)
         whole = np.ascontiguousarray(fields[0]) if len(fields) == 1 else np.concatenate(fields, axis=1)
         data, place = whole.reshape(-1).data, self._written * self.size
         # Closed each time: over NFS another node, and the driver that seals it, sees what was written before a close.
@@ -166,6 +163,13 @@ class StateRows:
         first = self._written
         self._written += len(clients)
         return Places(clients, (self._segment,), np.zeros_like(clients), np.arange(first, self._written))
+
+    def _turn_to(self, round: int) -> None:
+        """Begin another file in a new round."""
+        if round != self._round:
+            self._forget()
+            self._round, self._written = round, 0
+            self._segment = f"{round:08d}-{uuid.uuid4().hex[:12]}{SUFFIX}"
 
     def _forget(self) -> None:
         """Close the files that nobody asked for since the last call: one takes room, also once it is deleted."""

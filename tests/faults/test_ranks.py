@@ -1,4 +1,7 @@
-"""Ranks of a worker on two nodes: the bits of one node, also after a rank is lost; a lost node is a clear end."""
+"""Ranks of a worker on two nodes: the bits of one node, also after a rank is lost; a lost node is a clear end.
+
+Clients keep what their optimizers know, so that the rows of that are read and written from both.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from fedray import optim
 from fedray.cluster.place.placement import Size
 from fedray.cluster.place.slots import WorkerArgs
 from fedray.cluster.work.executor import RayExecutor
+from fedray.config.sections import LocalSection
 from fedray.core.errors import RunFailed
 from fedray.core.record import RoundRecord
 from fedray.run.loop import Rounds
@@ -28,8 +33,9 @@ ON_TWO = WorkerArgs(workers=1, size=Size(3.0), ranks=3, start_timeout=30.0)
 
 
 def three_ranks(folder: Path) -> Federation:
-    """Thirty clients that step one by one."""
-    return federation(class_problem(sizes=SIZES, test=40), folder, stack="off")
+    """Thirty clients that step one by one, and go on with their moments."""
+    args = LocalSection(1, 4, keep_optimizer=True)
+    return federation(class_problem(sizes=SIZES, test=40), folder, optimizer=optim.Adam(0.05), args=args, stack="off")
 
 
 @contextlib.contextmanager

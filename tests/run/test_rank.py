@@ -53,6 +53,22 @@ def test_one_rank_folds_what_a_worker_folds(transforms: list[Transform], tmp_pat
     assert [report.loss.tolist() for report in reports] == [report.loss.tolist() for report in others]
 
 
+def test_one_rank_goes_on_from_what_clients_kept_of_their_optimizers(tmp_path: Path) -> None:
+    """Two rounds of Adam, the second with the moments of the first: sums and files of rows have a worker's bits."""
+    args, found = LocalSection(2, 4, keep_optimizer=True), []
+    for name, make in (("whole", Worker), ("rank", lambda job, devices: RankWorker(job, devices, 0, 1))):
+        one = federation(class_problem((5, 4)), tmp_path / name, optimizer=optim.Adam(0.1), args=args, stack="off")
+        worker, totals = make(one.job, [CPU]), []
+        for _ in range(2):
+            reports, total = done(worker, one)
+            one.state.store.commit(*(report.state for report in reports))
+            totals.append(total["delta"].tolist())
+        (file,) = (tmp_path / name).glob("*.rows")
+        found.append((totals, file.read_bytes()))
+    assert found[0] == found[1]
+    assert found[0][0][0] != found[0][0][1]
+
+
 def test_an_update_that_is_out_of_range_is_a_failure_of_its_client(tmp_path: Path) -> None:
     one = federation(class_problem((5, 4)), tmp_path, optimizer=optim.SGD(1e30), args=LocalSection(2, 2), stack="off")
     reports, total = done(RankWorker(one.job, [CPU], 0, 1), one)

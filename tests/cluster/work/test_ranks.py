@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 import fedray
+from fedray import optim
 from fedray.cluster.work.collective import RankSpec, Rendezvous
 from fedray.cluster.work.ranks import LeadingRank, Ranks, _use_interface
 from fedray.core.messages import Broadcast, Failure
@@ -113,6 +114,28 @@ def test_two_ranks_are_one_process_up_to_rounding_and_twice_the_same(tmp_path: P
     for one, other in zip(first.history, inline.history, strict=True):
         assert one.train["loss"] == pytest.approx(other.train["loss"], rel=1e-5)
     assert all(kind.endswith(", 2 ranks") for record in first.history for kind in record.usage["hardware"])
+
+
+@pytest.mark.slow
+def test_clients_of_two_ranks_go_on_with_their_moments_and_resume_with_one(tmp_path: Path, four_cpus: None) -> None:
+    """Which shows: rounds of an Adam that forgets are others."""
+
+    def go(name: str, place: Any, keep: bool = True, **more: Any) -> fedray.Result:
+        algorithm = fedray.DiLoCo(server_lr=1.0, momentum=0.0, keep=keep)
+        return problem.train(tmp_path / name, place, algorithm=algorithm, optimizer=optim.Adam(0.02), **more)
+
+    inline, without = go("inline", "inline"), go("without", "inline", keep=False)
+    go("two", fedray.Cluster(workers=1, ranks=2), rounds=3)
+    resumed = go("two", fedray.Cluster(workers=1), resume=True)
+    assert [record.round for record in resumed.history] == [1, 2, 3, 4]
+    ours, others = (
+        max(
+            float((a - b).detach().abs().max())
+            for a, b in zip(one.model.parameters(), inline.model.parameters(), strict=True)
+        )
+        for one in (resumed, without)
+    )
+    assert 20 * ours < others
 
 
 @pytest.mark.slow
