@@ -56,34 +56,35 @@ def decide_format(task: LocalTask, device: Literal["cpu", "cuda"]) -> MemoryForm
     wanted = task.args.memory_format
     if wanted == "contiguous":
         return MemoryFormat()
-    found = _unfit(task, None if wanted == "channels_last" else device) or _worth(task)
-    if wanted == "channels_last":
-        if isinstance(found, str):
-            raise ConfigError(f"local.memory_format=channels_last: {found}; leave it out, or set contiguous")
+    asked = wanted == "channels_last"
+    try:
+        _check_fit(task, None if asked else device)
+        worth = min(_tried(part) for part in task.parts())
+    except _Unfit as reason:
+        if asked:
+            raise ConfigError(f"local.memory_format=channels_last: {reason}; leave it out, or set contiguous") from None
+        silent = task.stacking.stacked or not _convolves(task)
+        return MemoryFormat(False, "" if silent else f"contiguous: {reason}")
+    if asked:
         return MemoryFormat(True, "channels_last, as the config says")
-    if isinstance(found, str):
-        return MemoryFormat(False, "" if task.stacking.stacked or not _convolves(task) else f"contiguous: {found}")
-    why = f"convolutions read and write {found:,.3g} numbers in a step for each of their weights"
-    return MemoryFormat(True, f"channels_last: {why}") if found >= WORTH else MemoryFormat(False, f"contiguous: {why}")
+    why = f"convolutions read and write {worth:,.3g} numbers in a step for each of their weights"
+    return MemoryFormat(True, f"channels_last: {why}") if worth >= WORTH else MemoryFormat(False, f"contiguous: {why}")
 
 
-def _worth(task: LocalTask) -> float | str:
-    """Return the least that :func:`_tried` returns of the variants of the model, or the first reason against it."""
-    found = [_tried(part) for part in task.parts()]
-    return next(
-        (one for one in found if isinstance(one, str)), min((o for o in found if not isinstance(o, str)), default=0.0)
-    )
+class _Unfit(Exception):
+    """Images stay as they are; says why."""
 
 
-def _unfit(task: LocalTask, device: Literal["cpu", "cuda"] | None) -> str | None:
-    """Return why images stay as they are, as far as a look shows it; ``device``: None: whatever it is."""
+def _check_fit(task: LocalTask, device: Literal["cpu", "cuda"] | None) -> None:
+    """Raise _Unfit where images stay as they are, as far as a look shows it; ``device``: None: whatever it is."""
     if task.stacking.stacked:
-        return "clients step together, for which it is slower (local.stack: off lets them step one by one)"
+        raise _Unfit("clients step together, for which it is slower (local.stack: off lets them step one by one)")
     if device == "cuda":
-        return "on a GPU it is taken where local.memory_format asks for it"
+        raise _Unfit("on a GPU it is taken where local.memory_format asks for it")
     if task.private is not None:
-        return "gradients of single rows are taken under vmap"
-    return None if _convolves(task) else "no input is an image, [channels, height, width], for a 2-D convolution"
+        raise _Unfit("gradients of single rows are taken under vmap")
+    if not _convolves(task):
+        raise _Unfit("no input is an image, [channels, height, width], for a 2-D convolution")
 
 
 def _convolves(task: LocalTask) -> bool:
@@ -104,24 +105,26 @@ def _batch(task: LocalTask) -> tuple[Inputs, Tensor]:
     return x[0], y[0]
 
 
-def _tried(task: LocalTask) -> float | str:
-    """Return the numbers of convolutions in a step for each of their weights, or why the model cannot be so."""
+def _tried(task: LocalTask) -> float:
+    """Return the numbers of convolutions in a step for each of their weights; _Unfit where the model cannot be so."""
     x, y = _batch(task)
     try:
         plain, _ = _step(task, x, y)
     except Exception as error:
-        return f"it cannot be tried here ({type(error).__name__}: {one_line(error)[:120]})"
+        raise _Unfit(f"it cannot be tried here ({type(error).__name__}: {one_line(error)[:120]})") from None
     try:
         other, counted = _step(task, MemoryFormat(True).put(x), y)
     except Exception as error:
-        return f"the model does not run with channels-last inputs ({type(error).__name__}: {one_line(error)[:120]})"
+        raise _Unfit(
+            f"the model does not run with channels-last inputs ({type(error).__name__}: {one_line(error)[:120]})"
+        ) from None
     (output, *grads), (moved, *others) = plain, other
     most = float(output.abs().nan_to_num().max()) if output.numel() else 0.0
     same = torch.allclose(moved, output, rtol=0.0, atol=_OUTPUTS * (most or 1.0), equal_nan=True)
     if not same or any(_apart(one, two) for one, two in zip(grads, others, strict=True)):
-        return "the model gives something else with channels-last inputs"
+        raise _Unfit("the model gives something else with channels-last inputs")
     if not counted.numbers:
-        return "no convolution gets its inputs in that order"
+        raise _Unfit("no convolution gets its inputs in that order")
     return counted.numbers / len(y) * usual_batch(task) / counted.weights
 
 
