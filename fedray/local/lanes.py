@@ -19,6 +19,7 @@ from fedray.core.hidden_state import HiddenState
 from fedray.core.layout import Layout
 from fedray.data.columns.inputs import Inputs, call, like
 from fedray.local.lane_rules import Rule, rule_of
+from fedray.models.quantized import mixes_rows
 from fedray.models.shared import shared_of
 from fedray.tasks import logits_of
 
@@ -123,7 +124,7 @@ def _leaves(module: nn.Module, layout: Layout) -> list[_Leaf] | str:
     parts = dict(module.named_modules())
     if compiled := [name for name, part in parts.items() if type(part).__name__ == "OptimizedModule"]:
         return f"{compiled[0] or 'the model'} is compiled"
-    if mixed := [name for name, part in parts.items() if type(part).__name__ == "Linear8bitLt"]:
+    if mixed := [name for name, part in parts.items() if mixes_rows(part)]:
         return f"{mixed[0]}: which inputs are outliers is decided for all rows of a batch (int8)"
     trained = dict(zip(map(id, _parameters(module, layout)), layout.parameters, strict=True))
     found = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Literal
@@ -105,6 +106,19 @@ def count_as(shapes: nn.Module, kind: Quantization, whole: Collection[str]) -> N
 def is_quantized(model: nn.Module) -> bool:
     """Return whether a model of transformers, with adapters or without, has a base of 8 or of 4 bits."""
     return any(getattr(part, "is_quantized", False) for part in model.modules())
+
+
+def mixes_rows(layer: nn.Module) -> bool:
+    """Tell if the outputs of a layer for a row depend on the other rows of its batch, as in 8 bits.
+
+    Columns in which any row has an outlier are multiplied apart, in float16 (LLM.int8(), arXiv:2208.07339).
+
+    >>> mixes_rows(nn.Linear(3, 2))
+    False
+    """
+    # Who has such a layer has imported its package, which takes its time where nobody needs it.
+    bitsandbytes = sys.modules.get("bitsandbytes")
+    return bitsandbytes is not None and isinstance(layer, bitsandbytes.nn.Linear8bitLt)
 
 
 def bytes_of(tensor: Tensor) -> int:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import shutil
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
 from fedray.local.operations import products
 from fedray.models import HuggingFace, Lora, initial_model, resolve_model
 from fedray.models.prototype import Prototype
-from fedray.models.quantized import bytes_of
+from fedray.models.quantized import bytes_of, mixes_rows
 from fedray.models.shapes import shapes_alone
 from fedray.predict.exported import export
 from fedray.run.models import load_tensors
@@ -140,6 +142,14 @@ def test_what_vmap_would_do_client_by_client_is_no_stack(tmp_path: Path) -> None
 
     train(tmp_path / "run", adapted(saved(tmp_path / "base", "llama"), "nf4"), padded=False, stack=4)
     assert "it does not run under vmap" in (tmp_path / "run" / "log.txt").read_text()
+
+
+@pytest.mark.slow
+def test_layers_of_8_bits_alone_mix_the_rows_of_a_batch() -> None:
+    layers = import_module("bitsandbytes").nn
+    assert mixes_rows(layers.Linear8bitLt(4, 2, has_fp16_weights=False))
+    assert not mixes_rows(layers.Linear4bit(4, 2))
+    assert not mixes_rows(nn.Linear(4, 2))
 
 
 @pytest.mark.slow
