@@ -120,6 +120,11 @@ def _is_constant(annotation: Any) -> bool:
 
 
 def _changed(kind: type) -> set[str]:
-    """Return the names of attributes that the methods of a class assign."""
+    """Return the names of attributes that the methods of a class assign: its state, which nobody is to set.
+
+    Python 3.13 has them as ``__static_attributes__``; for versions before, the code of the methods is read as it is
+    compiled, because nothing plainer tells them.  The names that the code uses (``co_names``) are those of options as
+    well, which it reads; the source is not at hand in a session, and a default says nothing about who changes it.
+    """
     codes = [code for value in vars(kind).values() if isinstance(code := getattr(value, "__code__", None), CodeType)]
     return {step.argval for code in codes for step in dis.get_instructions(code) if step.opname == "STORE_ATTR"}
