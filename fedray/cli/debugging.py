@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -43,20 +43,20 @@ def debug(
     recorded = Recorded.read(run_dir)
     number, who = chosen(recorded, round, client)
     start = recorded.before(number)
-    told: list[Callable[[int], None]] = []
-    with ExitStack() as shown:
 
-        def begin() -> None:
-            if not as_json:
-                place = f"the checkpoint of round {start}" if start else "the start"
-                seconds = duration(max(1.0, recorded.seconds(start + 1, number)))
-                typer.echo(f"{counted(number - start, 'round')} to be done again, from {place} on, about {seconds}")
-            told.append(shown.enter_context(bar(number - start, quiet=as_json or pdb)))
+    @contextmanager
+    def progress() -> Iterator[Callable[[int], None]]:
+        if not as_json:
+            place = f"the checkpoint of round {start}" if start else "the start"
+            seconds = duration(max(1.0, recorded.seconds(start + 1, number)))
+            typer.echo(f"{counted(number - start, 'round')} to be done again, from {place} on, about {seconds}")
+        with bar(number - start, quiet=as_json or pdb) as tell:
+            yield tell
 
-        def ready() -> None:
-            typer.echo("the debugger has the client's training")
+    def ready() -> None:
+        typer.echo("the debugger has the client's training")
 
-        seen = look(recorded, number, who, pdb, lambda round: told[0](round), ready, begin=begin)
+    seen = look(recorded, number, who, pdb, ready, progress=progress)
     if as_json:
         typer.echo(json.dumps(seen.to_json()))
     else:

@@ -6,6 +6,7 @@ import bdb
 import pdb
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -65,10 +66,9 @@ def debug(
     round: int,
     client: str | None,
     debugger: bool = False,
-    tell: Callable[[int], None] = lambda round: None,
     ready: Callable[[], None] = lambda: None,
     given: Mapping[str, Any] | None = None,
-    begin: Callable[[], None] = lambda: None,
+    progress: Callable[[], AbstractContextManager[Callable[[int], None]]] = lambda: nullcontext(lambda round: None),
 ) -> Looked:
     """Do the rounds before again, then the round, and look at a client in it.
 
@@ -77,10 +77,10 @@ def debug(
         round: the round.
         client: the client's id; None: the first that fails.
         debugger: give the client's training alone to pdb, at the step that goes wrong, else at the first.
-        tell: is given the number of each round that was done.
         ready: called before the debugger takes over.
         given: as for :class:`Replay`.
-        begin: called before the first round is done, once it is known that the client is in the round.
+        progress: called once it is known that the client is in the round, for the context in which the rounds are done;
+            what it gives is called with the number of each round that was.
 
     Raises:
         ConfigError: the client is not in the round; the run's config, data or code do not fit any more.
@@ -91,7 +91,6 @@ def debug(
     index = None if client is None else _index(plan, round, client)
     if index is None and round in recorded.records:
         raise _nobody(plan, round)  # its record says so
-    begin()
     seen: list[Looked] = []
 
     def look(worker: Worker, items: Sequence[Item], reports: Sequence[Report]) -> None:
@@ -116,10 +115,11 @@ def debug(
 
     start, now, ended = recorded.before(round), None, None
     try:
-        for one in replay.rounds(start, round):
-            tell(one.record.round)
-            if one.record.round == round:
-                now = one.record.model_sha256
+        with progress() as tell:
+            for one in replay.rounds(start, round):
+                tell(one.record.round)
+                if one.record.round == round:
+                    now = one.record.model_sha256
     except RunFailed as error:
         if not seen:
             raise

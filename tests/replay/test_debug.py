@@ -275,4 +275,4 @@ def test_what_cannot_be_looked_at_is_said(train: Train) -> None:
         (2, None, "nobody fails in round 2; name one of its clients: "),
     ]:
         with pytest.raises(ConfigError, match=words):
-            debug(recorded, *chosen(recorded, round, client), tell=lambda round: pytest.fail("a round is done"))
+            debug(recorded, *chosen(recorded, round, client), progress=lambda: pytest.fail("a round is done"))
