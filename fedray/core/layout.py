@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedray.core.columns import Spans
 from fedray.core.errors import ConfigError
 from fedray.core.messages import BUFFERS, DELTA
 from fedray.core.regions import Entry, Region, Regions, described, spans_of
@@ -165,36 +165,29 @@ class Layout:
         return sum(span.stop - span.start for span in self.spans.values())
 
     @cached_property
-    def _home(self) -> list[slice]:
+    def _home(self) -> Spans:
         """The places of what stays with its client, parameters and buffers."""
-        return spans_of(entry for entry in self.entries if entry.region == "personal")
+        return Spans(tuple(spans_of(entry for entry in self.entries if entry.region == "personal")))
 
-    @cached_property
+    @property
     def personal(self) -> int:
         """The number of values that stay with their client, parameters and buffers."""
-        return sum(place.stop - place.start for place in self._home)
+        return self._home.size
 
     def personal_of(self, models: Tensor) -> Tensor:
         """Return a copy of what stays with its client of models ``[C, P]``: ``[C, personal]``."""
-        return torch.cat([models[..., place] for place in self._home], dim=-1)
+        return self._home.of(models)
 
     def personal_in(self, models: Tensor) -> Tensor:
         """Return what stays with its client of models ``[C, P]``, in their memory if it is one piece of parameters."""
-        place = self._home[0]
-        if len(self._home) > 1 or place.stop > self.trained:
+        place, *others = self._home.places
+        if others or place.stop > self.trained:
             return self.personal_of(models)
         return models.narrow(1, place.start, place.stop - place.start)
 
     def put_personal(self, models: Tensor, values: Tensor) -> None:
         """Put values ``[C, personal]`` into models ``[C, P]``."""
-        start = 0
-        for place in self._home:
-            stop = start + place.stop - place.start
-            if models.device.type == "cpu":  # torch takes half as long again for many short rows
-                np.copyto(models.numpy()[..., place], values.numpy()[..., start:stop])
-            else:
-                models[..., place] = values[..., start:stop]
-            start = stop
+        self._home.put(models, values)
 
     def chosen(self, only: Only | None) -> tuple[Entry, ...]:
         """Return the trained entries that a fit moves; None: all."""
