@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fedray.config.bounds import check_at_least_1
 from fedray.config.registry import Registry
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Ints
@@ -233,8 +234,7 @@ class Separated(InTurns, _OfSize):
 
     def check(self, sizes: Ints) -> None:
         """Raise ValueError if a group has fewer clients than a cohort."""
-        if self.min_separation < 1:
-            raise ValueError(f"min_separation={self.min_separation}: it must be at least 1")
+        check_at_least_1(min_separation=self.min_separation)
         super().check(sizes)
         if self.clients * self.min_separation > len(sizes):
             raise ValueError(

@@ -11,6 +11,7 @@ import torch
 from fedray.aggregators.base import aggregators
 from fedray.aggregators.distances import distances_to
 from fedray.aggregators.gathered import Gathered, Rows, one_thread
+from fedray.config.bounds import check_above_0, check_at_least_1
 from fedray.core.messages import DELTA, Parts
 from fedray.core.now import Now
 
@@ -47,10 +48,8 @@ class CenteredClip(Gathered):
     by_columns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not self.radius > 0.0:
-            raise ValueError(f"radius={self.radius}: it must be above 0")
-        if self.steps < 1:
-            raise ValueError(f"steps={self.steps}: it must be at least 1")
+        check_above_0(radius=self.radius)
+        check_at_least_1(steps=self.steps)
 
     def initial_state(self, sent: Mapping[str, int], device: str) -> Parts:
         """Return a v of zeros for each part."""

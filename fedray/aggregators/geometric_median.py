@@ -11,6 +11,7 @@ from torch import Tensor
 from fedray.aggregators.base import aggregators
 from fedray.aggregators.distances import distances_to
 from fedray.aggregators.gathered import Rows, Selected, joined, ordered
+from fedray.config.bounds import check_above_0, check_at_least_1
 from fedray.core.messages import DELTA
 from fedray.core.now import Now
 
@@ -48,10 +49,8 @@ class GeometricMedian(Selected):
     weighted: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.iterations < 1:
-            raise ValueError(f"iterations={self.iterations}: it must be at least 1")
-        if not self.eps > 0.0:
-            raise ValueError(f"eps={self.eps}: it must be above 0")
+        check_at_least_1(iterations=self.iterations)
+        check_above_0(eps=self.eps)
         if not 0.0 <= self.tolerance <= 1.0:
             raise ValueError(f"tolerance={self.tolerance}: it must be from 0 to 1")
 

@@ -9,13 +9,13 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 from torch.optim import Optimizer
 
+from fedray.config.bounds import check_above_0 as check_above_0
+from fedray.config.bounds import check_at_least_0 as check_at_least_0
 from fedray.config.registry import Registry
 from fedray.config.sections import LocalSection
 from fedray.core.messages import DELTA, Aggregate, Parts
 from fedray.local.program import ClientProgram
 from fedray.server import SGD, PerClient, Server, ServerOptimizer
-from fedray.server.base import check_above_0 as check_above_0
-from fedray.server.base import check_at_least_0 as check_at_least_0
 
 Weight = Literal["auto", "examples", "uniform", "tokens"]
 

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from fedray.algorithms.base import algorithms
 from fedray.algorithms.lowrank import LowRank, check_ranks, drawn_ranks
+from fedray.config.bounds import check_at_least_0
 from fedray.core.adapters import adapters_of, rank_mask
 from fedray.core.layout import Layout
 from fedray.core.messages import Parts
 from fedray.local.clients import Clients
 from fedray.local.step import Step
-from fedray.server.base import check_at_least_0
 
 _LEAST = 1e-12
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedray.algorithms.base import algorithms, check_at_least_0
+from fedray.algorithms.base import algorithms
 from fedray.algorithms.diloco import DiLoCo
 from fedray.algorithms.layers import Pattern, check_pattern, shared_out
+from fedray.config.bounds import check_at_least_0, check_at_least_1, check_decays
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
 from fedray.core.messages import Parts
 from fedray.local.clients import Clients
 from fedray.local.step import Step
-from fedray.server.base import check_decays
 
 _OWN, _LAST = "own", "last"
 
@@ -64,8 +64,7 @@ class StreamingDiLoCo(DiLoCo):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.fragments < 1:
-            raise ValueError(f"fragments={self.fragments}: it must be at least 1")
+        check_at_least_1(fragments=self.fragments)
         check_pattern(self.pattern)
         check_decays(alpha=self.alpha)
         check_at_least_0(delay=self.delay)

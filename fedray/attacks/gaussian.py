@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fedray.attacks.base import Attack, attacks
+from fedray.config.bounds import check_above_0
 
 
 @attacks.register("gaussian")
@@ -30,8 +31,7 @@ class GaussianAttack(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.std > 0.0:
-            raise ValueError(f"std={self.std}: it must be above 0")
+        check_above_0(std=self.std)
 
     def forge(self, delta: Tensor, lying: Tensor, draws: Sequence[np.random.Generator]) -> Tensor:
         """Draw for each attacker."""

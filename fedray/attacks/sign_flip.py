@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from fedray.attacks.base import Attack, attacks
+from fedray.config.bounds import check_above_0
 
 
 @attacks.register("sign_flip")
@@ -30,8 +31,7 @@ class SignFlip(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.scale > 0.0:
-            raise ValueError(f"scale={self.scale}: it must be above 0")
+        check_above_0(scale=self.scale)
 
     def forge(self, delta: Tensor, lying: Tensor, draws: Sequence[np.random.Generator]) -> Tensor:
         """Turn each update round."""

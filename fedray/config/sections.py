@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
+from fedray.config.bounds import check_at_least_1
 from fedray.config.local import BufferPolicy as BufferPolicy
 from fedray.config.local import LocalSection as LocalSection
 from fedray.config.run import RunSection as RunSection
@@ -368,8 +369,7 @@ class TopSection:
     tracking: list[Any] = field(default_factory=lambda: ["tensorboard"], kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f"rounds={self.rounds}: it must be at least 1")
+        check_at_least_1(rounds=self.rounds)
 
 
 @dataclass(frozen=True, kw_only=True)

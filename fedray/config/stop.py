@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from fedray.config.bounds import check_at_least_1
 from fedray.core.monitor import Mode, Monitor
 
 
@@ -36,8 +37,7 @@ class StopSection:
     mode: Mode = "auto"
 
     def __post_init__(self) -> None:
-        if self.patience < 1:
-            raise ValueError(f"patience={self.patience}: it must be at least 1")
+        check_at_least_1(patience=self.patience)
         if not 0.0 <= self.min_delta < math.inf:
             raise ValueError(f"min_delta={self.min_delta}: it must be at least 0")
         if self.metric is not None:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fedray.config.bounds import check_at_least_1
 from fedray.metrics.base import Metric, metrics
 from fedray.metrics.sums import State
 
@@ -35,8 +36,7 @@ class CalibrationError(Metric):
     needs: ClassVar[Literal["classes", "numbers", ""]] = "classes"
 
     def __post_init__(self) -> None:
-        if self.bins < 1:
-            raise ValueError(f"bins={self.bins}: it must be at least 1")
+        check_at_least_1(bins=self.bins)
 
     def update(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return of each bin its answers, the right ones, and the sum of their probabilities, ``[B, 3, bins]``."""

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
+from fedray.config.bounds import check_above_0, check_at_least_0
 from fedray.config.registry import Registry
 
 
@@ -94,7 +95,7 @@ class Step(LRSchedule):
         super().__post_init__()
         if self.step_size < 1:
             raise ValueError(f"step_size={self.step_size}: it must be at least 1 round")
-        _check_gamma(self.gamma)
+        check_above_0(gamma=self.gamma)
 
     def at(self, lr: float, t: int, rounds: int) -> float:
         return float(lr * self.gamma ** (t // self.step_size))
@@ -116,7 +117,7 @@ class Exponential(LRSchedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_gamma(self.gamma)
+        check_above_0(gamma=self.gamma)
 
     def at(self, lr: float, t: int, rounds: int) -> float:
         return float(lr * self.gamma**t)
@@ -145,8 +146,7 @@ class Cosine(LRSchedule):
         super().__post_init__()
         if self.T_max is not None and self.T_max < 1:
             raise ValueError(f"T_max={self.T_max}: it must be at least 1 round, or null for all rounds")
-        if not self.eta_min >= 0.0:
-            raise ValueError(f"eta_min={self.eta_min}: it must be at least 0")
+        check_at_least_0(eta_min=self.eta_min)
 
     def at(self, lr: float, t: int, rounds: int) -> float:
         return self.eta_min + (lr - self.eta_min) * (1.0 + math.cos(math.pi * t / (self.T_max or rounds))) / 2.0
@@ -185,8 +185,3 @@ class Linear(LRSchedule):
     def at(self, lr: float, t: int, rounds: int) -> float:
         whole = self.total_iters or rounds
         return lr * (self.start_factor + (self.end_factor - self.start_factor) * min(t, whole) / whole)
-
-
-def _check_gamma(gamma: float) -> None:
-    if not gamma > 0.0:
-        raise ValueError(f"gamma={gamma}: it must be above 0")

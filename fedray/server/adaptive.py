@@ -10,16 +10,10 @@ import torch
 from torch import Tensor
 
 from fedray import optim
+from fedray.config.bounds import check_above_0, check_at_least_0, check_decays
 from fedray.core.layout import Layout
 from fedray.core.messages import Parts
-from fedray.server.base import (
-    ServerOptimizer,
-    check_above_0,
-    check_at_least_0,
-    check_decays,
-    server_optimizers,
-    torch_step,
-)
+from fedray.server.base import ServerOptimizer, server_optimizers, torch_step
 
 Variant = Literal["paper", "torch", "published"]
 """``paper``, which earlier versions called ``published``; or ``torch``: as in ``torch.optim``."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedray.config.bounds import check_above_0
 from fedray.config.registry import Registry, bind_part, made
 from fedray.core.layout import Layout
 from fedray.core.messages import Parts
@@ -79,27 +80,6 @@ class ServerOptimizer(ABC):
 server_optimizers = Registry(
     "server optimizer", package="fedray.server", base=ServerOptimizer, such_as="fedray.server.Adam(lr=0.01)"
 )
-
-
-def check_above_0(**options: float) -> None:
-    """Raise ValueError unless each of these options is above 0."""
-    for name, value in options.items():
-        if not value > 0.0:
-            raise ValueError(f"{name}={value}: it must be above 0")
-
-
-def check_at_least_0(**options: float) -> None:
-    """Raise ValueError unless each of these options is at least 0."""
-    for name, value in options.items():
-        if not value >= 0.0:
-            raise ValueError(f"{name}={value}: it must be at least 0")
-
-
-def check_decays(**options: float) -> None:
-    """Raise ValueError unless each of these options is at least 0 and below 1."""
-    for name, value in options.items():
-        if not 0.0 <= value < 1.0:
-            raise ValueError(f"{name}={value}: it must be at least 0 and below 1")
 
 
 def torch_step(optimizer_fn: OptimizerFn, params: Tensor, delta: Tensor, state: Parts) -> None:

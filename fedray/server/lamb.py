@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedray.config.bounds import check_above_0, check_at_least_0, check_decays
 from fedray.core.layout import Layout
 from fedray.core.messages import Parts
-from fedray.server.base import ServerOptimizer, check_above_0, check_at_least_0, check_decays, server_optimizers
+from fedray.server.base import ServerOptimizer, server_optimizers
 
 
 @server_optimizers.register("lamb")

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from fedray import optim
+from fedray.config.bounds import check_decays
 from fedray.core.layout import Layout
 from fedray.core.messages import Parts
-from fedray.server.base import ServerOptimizer, check_decays, server_optimizers, torch_step
+from fedray.server.base import ServerOptimizer, server_optimizers, torch_step
 
 
 @server_optimizers.register("sgd")

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fedray.config.bounds import check_at_least_1
 from fedray.core.errors import ConfigError
 from fedray.core.losses import LossFn
 from fedray.data.spec import DataSpec
@@ -262,8 +263,7 @@ class CausalLM(Tokens):
         super().__post_init__()
         if not 0 <= self.samples <= MOST_SAMPLES:
             raise ValueError(f"samples={self.samples}: it must be from 0 to {MOST_SAMPLES}")
-        if self.new_tokens < 1:
-            raise ValueError(f"new_tokens={self.new_tokens}: it must be at least 1")
+        check_at_least_1(new_tokens=self.new_tokens)
         if not 0.0 <= self.temperature < float("inf"):
             raise ValueError(f"temperature={self.temperature}: it must be at least 0, the likeliest token")
         check_drawn(self.temperature, self.top_p, self.stop)
