@@ -98,13 +98,17 @@ def where(layers: Layers) -> tuple[ClusterSection, WorkerSection]:
 
 
 def check_new(layers: Layers) -> None:
-    """Check that the run folder that a config names is free for a run, before anything is started or read."""
+    """Check that the run folder that a config names is free and can be written, before anything is started or read."""
     with held():
         from fedray.rundir.folder import RunFolder
+        from fedray.rundir.tree import RUNS, check_writable
 
     section = layers[1].get("run")
-    if isinstance(section, Mapping) and isinstance(folder := section.get("dir"), str):
-        RunFolder(Path(folder)).check_new()
+    folder = section.get("dir") if isinstance(section, Mapping) else None
+    if isinstance(folder, str):
+        RunFolder(Path(folder)).check(resume=False)
+    else:
+        check_writable(RUNS)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from fedray.config.sections import ClusterSection, WorkerSection
 from fedray.run.interrupt import held
 from fedray.rundir.lock import check_free
 from fedray.rundir.names import config_of, config_path
+from fedray.rundir.tree import check_writable
 
 Profiled = Annotated[
     str | None,
@@ -62,6 +63,7 @@ def resume(run_dir: RunArgument, overrides: Overrides = None, quiet: Quiet = Fal
     """Go on from the newest good checkpoint, for example with more rounds: fedray resume RUN_DIR rounds=100."""
     config_of(run_dir)
     check_free(run_dir)
+    check_writable(run_dir)
     layers = load_layers(config_path(run_dir), _with(overrides, profile))
     with ray_ahead(*where(layers), quiet):
         with shown(quiet):

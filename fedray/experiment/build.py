@@ -355,8 +355,7 @@ class Config(Bound):
 
     def experiment(self, folder: RunFolder, *, resume: bool = False) -> Experiment:
         """Build and check everything; the run folder is claimed when the run begins."""
-        if not resume:
-            folder.check_new()  # before the data are read, which may take minutes
+        folder.check(resume)  # before the data are read, which may take minutes
         self.place.check()
         for tracker in self.tracking:
             tracker.check()

@@ -30,7 +30,7 @@ from fedray.rundir.names import (
     config_of,
     to_go_on,
 )
-from fedray.rundir.tree import check_apart
+from fedray.rundir.tree import check_apart, check_writable
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,12 @@ class RunFolder:
             raise ConfigError(f"run.dir: {self.path} cannot be written: {error.strerror or error}") from None
         if not made:
             self.claim(config, code)  # another process was faster, and is refused to, or has given up
+
+    def check(self, resume: bool) -> None:
+        """Check that a run may go on in the folder, or begin, see :meth:`check_new`, and that it can be written."""
+        if not resume:
+            self.check_new()
+        check_writable(self.path)
 
     def check_new(self) -> None:
         """Check that there is no run in the folder, that it lies in none, and that none lies in it.

@@ -68,6 +68,20 @@ def check_apart(folder: Path) -> None:
         raise ConfigError(f"run folder {folder}: other runs lie in it, such as {inner}; choose one beside them")
 
 
+def check_writable(folder: Path) -> None:
+    """Check that a run folder can be made, or written where there is one, as far as a look shows it: nothing is made.
+
+    Raises:
+        ConfigError: a file is in its place or in that of a folder around it, or this account may not write there.
+    """
+    whole = folder.absolute()
+    there = next(place for place in (whole, *whole.parents) if os.access(place, os.F_OK))
+    if not there.is_dir():
+        raise ConfigError(f"run.dir: {folder} cannot be written: {there} is a file; choose another run.dir")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"run.dir: {folder} cannot be written: {there} is read-only here; choose another run.dir")
+
+
 def _has_trained(folder: Path) -> bool:
     """Return whether a run has begun here: a project of a user's own may have a config and a folder of checkpoints."""
     return all((folder / name).is_file() for name in (CONFIG, METRICS, LOG))

@@ -75,11 +75,14 @@ def test_a_mistake_there_is_named(small: Path) -> None:
         where(load_layers(small, ["mu=2", "algorithm=fedprox"]))
 
 
-def test_a_folder_that_holds_a_run_is_refused_before_torch_is_loaded(small: Path) -> None:
+def test_a_folder_that_holds_a_run_or_cannot_be_is_refused_before_torch_is_loaded(small: Path) -> None:
     check_new(load_layers(small))
     RunFolder(Path("out")).claim("seed: 7\n")
     with pytest.raises(ConfigError, match=r"^run\.dir: out already holds a run; go on with "):
         check_new(load_layers(small, ["run.dir=out"]))
+    Path("runs").touch()
+    with pytest.raises(ConfigError, match=r"^run\.dir: runs cannot be written: .*runs is a file"):
+        check_new(load_layers(small))
 
 
 def test_a_finished_run_shows_its_end_and_returns(experiment: Experiment, capfd: pytest.CaptureFixture[str]) -> None:

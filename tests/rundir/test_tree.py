@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from fedray.core.errors import ConfigError
 from fedray.rundir import tree
-from fedray.rundir.tree import SWEEPS, check_apart, find_runs, folder_of, is_run, new_folder
+from fedray.rundir.tree import SWEEPS, check_apart, check_writable, find_runs, folder_of, is_run, new_folder
 
 
 def run(folder: Path) -> Path:
@@ -82,3 +83,17 @@ def test_two_runs_of_a_second_have_folders_of_their_own(tmp_path: Path, monkeypa
         folder.mkdir(parents=True)
         made.append(folder.name)
     assert made == ["2026-01-02_12-00-00", "2026-01-02_12-00-00-2", "2026-01-02_12-00-00-3"]
+
+
+def test_where_nobody_can_write_no_run_folder_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An administrator may write anywhere, so the answer of the system is that for another account."""
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    check_writable(locked / "deep" / "run")
+    told = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: told(path, mode) and (path != locked or mode == os.F_OK))
+    check_writable(tmp_path / "run")
+    for folder in (locked, locked / "deep" / "run"):
+        with pytest.raises(ConfigError, match=rf"^run\.dir: {folder} cannot be written: {locked} is read-only here"):
+            check_writable(folder)
+    assert list(locked.iterdir()) == []
