@@ -30,6 +30,9 @@ from fedray.config.binding import nearest
 from fedray.core.unread import ending_unread
 from fedray.run.interrupt import exit_at_once, starting
 
+_WRONG_USE: Any = typer.BadParameter.__base__
+"""The error of a wrong command line: ``UsageError`` of click, which typer has within, and exports below it alone."""
+
 
 class _Commands(TyperGroup):
     """The commands, listed with their whole first sentence: by default what is longer than a line is cut."""
@@ -42,12 +45,10 @@ class _Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that is meant by its name."""
-        try:
-            return super().resolve_command(ctx, args)
-        except Exception as error:
-            if hasattr(error, "message") and "Did you mean" not in error.message:
-                error.message = f"{error.message.rstrip('.')}{nearest(args[0], self.commands)}"
-            raise
+        word = args[0]
+        if word not in self.commands and not word.startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {word!r}{nearest(word, self.commands)}.")
+        return super().resolve_command(ctx, args)
 
 
 class _Command(TyperCommand):
@@ -57,10 +58,10 @@ class _Command(TyperCommand):
         """Parse the command line."""
         try:
             return super().parse_args(ctx, args)
-        except Exception as error:
-            option = getattr(error, "option_name", None)  # of the error for an unknown option alone, which is private
-            if option and hasattr(error, "message") and any(param.name == "overrides" for param in self.params):
-                key = option.lstrip("-").replace("-", "_")
+        except _WRONG_USE as error:
+            # Only the error of an unknown option tells of others that may be meant.
+            if hasattr(error, "possibilities") and any(param.name == "overrides" for param in self.params):
+                key = error.option_name.lstrip("-").replace("-", "_")
                 error.message += f"; a key of the config is written without dashes: {key}=VALUE"
             raise
 

@@ -43,7 +43,9 @@ def test_the_version_and_a_bad_command(cli: Cli) -> None:
     outcome = cli("trian")
     assert outcome.status == 2
     assert "No such command 'trian' (did you mean 'run'?)" in outcome.err
-    assert "Did you mean 'status'?" in cli("statu").err
+    assert "No such command 'statu' (did you mean 'status'?)" in cli("statu").err
+    assert "No such option: --trian" in cli("--trian").err
+    assert cli("zzz").err.rstrip().endswith("No such command 'zzz'.")
 
 
 LATE = """
@@ -67,6 +69,10 @@ def test_a_key_of_the_config_with_dashes_is_told_from_an_option(cli: Cli) -> Non
     assert outcome.status == 2
     assert "No such option: --rounds; a key of the config is written without dashes: rounds=VALUE" in outcome.err
     assert "written without dashes" not in cli("status", "x", "--rounds", "5").err
+    known = cli("run", "x.yaml", "--quiet=3")
+    assert known.status == 2
+    assert "does not take a value" in known.err
+    assert "written without dashes" not in known.err
 
 
 FROM_PYTHON = """
