@@ -65,7 +65,7 @@ class Family:
     def _outlast(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while self.alive() and time.monotonic() < deadline:
-            time.sleep(0.02)
+            time.sleep(0.02)  # most are no children of ours, whose end nobody tells
 
 
 def _is_alive(process: psutil.Process) -> bool:

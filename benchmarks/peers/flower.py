@@ -22,6 +22,9 @@ from benchmarks.peers.task import WORKERS, Clock, Task, read, vector
 
 client_app = ClientApp()
 
+_REGISTERING = 120.0
+"""Seconds that all clients may take to be there."""
+
 
 @cache
 def _held(folder: str) -> tuple[Task, nn.Module]:
@@ -90,7 +93,10 @@ def measure(task: Task) -> tuple[list[float], Tensor]:
 
     @server_app.main()
     def main(grid: Grid, context: Context) -> None:
-        while len(strategy.nodes) < task.workload.clients:  # they register while this already runs
+        deadline = time.monotonic() + _REGISTERING
+        while len(strategy.nodes) < task.workload.clients:  # they register while this already runs, and tell nobody
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{len(strategy.nodes)} of {task.workload.clients} clients in {_REGISTERING:g} s")
             time.sleep(0.1)
             strategy.nodes = sorted(grid.get_node_ids())
         result = strategy.start(grid=grid, initial_arrays=ArrayRecord(model.state_dict()), num_rounds=task.rounds)

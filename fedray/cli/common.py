@@ -209,7 +209,7 @@ def looks(look: Callable[[], Seen], again: Callable[[Seen], bool], every: float)
             yield seen
             if not again(seen):
                 return
-            time.sleep(every)
+            time.sleep(every)  # the pace that the user has set, for as long as the run takes
     except KeyboardInterrupt:
         return
 

@@ -6,7 +6,6 @@ import re
 import secrets
 import shlex
 import tempfile
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from fedray.cluster.jobs.client import Ended, Jobs
 
 DETACHED = 130
-_PAUSE = 0.2
 
 
 def submit(
@@ -91,8 +89,7 @@ def _follow(jobs: Jobs, name: str) -> int:
     try:
         for piece in jobs.follow(name):
             typer.echo(piece, nl=False)
-        while (ended := jobs.ended(name)) is None:
-            time.sleep(_PAUSE)
+        ended = jobs.end_of(name)
     except KeyboardInterrupt:
         typer.echo(f"\n{name} goes on", err=True)
         return DETACHED

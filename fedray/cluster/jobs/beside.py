@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
 from collections.abc import Callable
 
 from fedray.cluster.jobs.client import Info, Jobs
@@ -12,8 +11,6 @@ from fedray.core.errors import ConfigError
 
 RUN_DIR, PYTHON = "fedray_run_dir", "fedray_python"
 """Names of a job's metadata: its run folder as the cluster's shell writes it, and its interpreter."""
-
-_PAUSE = 0.2
 
 
 def stop_job(jobs: Jobs, name: str, show: Callable[[str], None]) -> int:
@@ -63,8 +60,7 @@ def run_beside(jobs: Jobs, name: str, info: Info, command: str, show: Callable[[
     jobs.start(command, beside, info.working_dir)
     for piece in jobs.follow(beside):
         show(piece)
-    while (ended := jobs.ended(beside)) is None:
-        time.sleep(_PAUSE)
+    ended = jobs.end_of(beside)
     return 1 if ended.status is None else ended.status
 
 

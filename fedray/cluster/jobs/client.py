@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from fedray.cluster.start.token import ASKS, token_wanted
 from fedray.core.errors import ConfigError
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"
+_PAUSE = 0.2
 
 
 @dataclass(frozen=True)
@@ -154,13 +156,16 @@ class Jobs:
             loop.run_until_complete(pieces.aclose())
             loop.close()
 
-    def ended(self, name: str) -> Ended | None:
-        """Return the end of the job; None while it waits or runs.
+    def end_of(self, name: str) -> Ended:
+        """Wait for the end of a job, and return it.
 
         Raises:
-            ConfigError: the cluster does not answer, or does not know the job.
+            ConfigError: the cluster does not answer any more, or does not know the job.
         """
-        return self.info(name).ended
+        # Ray has no call that waits.  A job may take days: there is no bound but that the cluster goes on answering.
+        while (ended := self.info(name).ended) is None:
+            time.sleep(_PAUSE)
+        return ended
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:

@@ -12,7 +12,8 @@ import ray
 from ray._private.state import available_resources_per_node
 from rich.filesize import decimal
 
-_BECOMES_FREE, _LOOK = 1.0, 0.05
+_BECOMES_FREE, _LONGEST, _LOOK = 1.0, 20.0, 0.05
+"""The seconds in which nothing became free after which nothing will; those to look in all; those between two looks."""
 
 
 @dataclass(frozen=True)
@@ -152,23 +153,25 @@ def alive() -> list[Node]:
 def held_by_others(nodes: Sequence[Node], own: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
     """Return what actors and tasks that are not ours hold, by node id, in Ray's words.
 
-    What becomes free now, as the run before it in the same Ray has just ended, is waited for.
+    What becomes free now, as the run before it in the same Ray has just ended, is waited for; where others come and go
+    all the time, for ``_LONGEST`` seconds at most.
 
     Args:
         nodes: the nodes to look at.
         own: the resources that we hold ourselves, by node id.
     """
     before: dict[str, dict[str, float]] = {}
-    last_change = time.monotonic()
-    while True:
+    begun = last_change = time.monotonic()
+    while True:  # as Ray tells nobody that something has become free
         free = available_resources_per_node()
         found = {
             node.id: _held(node.resources, free.get(node.id, node.resources), own.get(node.id, {})) for node in nodes
         }
-        if not any(found.values()) or (found == before and time.monotonic() > last_change + _BECOMES_FREE):
-            return found
+        now = time.monotonic()
         if found != before:
-            before, last_change = found, time.monotonic()
+            before, last_change = found, now
+        if not any(found.values()) or now > min(last_change + _BECOMES_FREE, begun + _LONGEST):
+            return found
         time.sleep(_LOOK)
 
 

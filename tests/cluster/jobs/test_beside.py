@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from fedray.cluster.jobs import beside
 from fedray.cluster.jobs.beside import PYTHON, RUN_DIR, state_of_run, stop_job
 from fedray.cluster.jobs.client import Ended, Info
 from fedray.core.errors import ConfigError
@@ -20,7 +19,7 @@ class FakeJobs:
 
     def __init__(self, info: Info, says: tuple[str, ...] = (), status: int | None = 0) -> None:
         self._info, self._says = info, says
-        self._answers = iter([None, Ended("FAILED" if status else "SUCCEEDED", status, "")])
+        self._end = Ended("FAILED" if status else "SUCCEEDED", status, "")
         self.done: list[Any] = []
 
     def info(self, name: str) -> Info:
@@ -35,13 +34,8 @@ class FakeJobs:
     def follow(self, name: str) -> Iterator[str]:
         yield from self._says
 
-    def ended(self, name: str) -> Ended | None:
-        return next(self._answers)
-
-
-@pytest.fixture(autouse=True)
-def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beside, "_PAUSE", 0.0)
+    def end_of(self, name: str) -> Ended:
+        return self._end
 
 
 def info(ended: Ended | None = None, waits: bool = False, **metadata: str) -> Info:

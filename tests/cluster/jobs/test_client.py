@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,7 @@ class FakeClient:
         self.raises: Exception | None = None
         self.status, self.closed = JobStatus.RUNNING, False
         self.submitted: dict[str, Any] = {}
+        self.coming: Iterator[JobStatus] = iter(())
 
     def submit_job(self, **options: Any) -> None:
         self._fail()
@@ -33,10 +35,9 @@ class FakeClient:
 
     def get_job_info(self, name: str) -> Any:
         self._fail()
-        code = None if self.status == JobStatus.RUNNING else 3
-        return SimpleNamespace(
-            status=self.status, driver_exit_code=code, message=" why \n", metadata=None, runtime_env=None
-        )
+        status = self.status = next(self.coming, self.status)
+        code = None if status == JobStatus.RUNNING else 3
+        return SimpleNamespace(status=status, driver_exit_code=code, message=" why \n", metadata=None, runtime_env=None)
 
     async def tail_job_logs(self, name: str) -> AsyncIterator[str]:
         try:
@@ -94,6 +95,14 @@ def test_whether_a_job_waits_runs_or_has_ended(jobs: Jobs, status: Any, waits: b
     assert (told.waits, told.ended, told.metadata, told.working_dir) == (waits, ended, {}, None)
 
 
+def test_the_end_of_a_job_is_waited_for(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    paused: list[float] = []
+    monkeypatch.setattr(time, "sleep", paused.append)
+    jobs._client.coming = iter([JobStatus.PENDING, JobStatus.RUNNING, JobStatus.FAILED])
+    assert jobs.end_of("job_1") == Ended("FAILED", 3, "why")
+    assert len(paused) == 2, "once for each answer that it goes on"
+
+
 def test_a_log_is_followed_to_its_end_or_until_nobody_listens(jobs: Jobs) -> None:
     assert list(jobs.follow("job_1")) == ["a\n", "b\n"]
     jobs._client.closed = False
@@ -118,7 +127,7 @@ def test_a_log_is_followed_to_its_end_or_until_nobody_listens(jobs: Jobs) -> Non
 def test_a_failure_is_one_line_with_the_address(jobs: Jobs, error: Exception, words: str) -> None:
     jobs._client.raises = error
     with pytest.raises(ConfigError, match=f"^http://head:8265 .*{words}") as told:
-        jobs.ended("job_1")
+        jobs.end_of("job_1")
     assert "\nsecond" not in str(told.value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import count
 
 import pytest
 from hypothesis import given
@@ -130,3 +131,10 @@ def test_what_a_run_before_lets_go_of_is_waited_for_and_what_others_keep_is_thei
     looks = iter([{"a": {"CPU": 7.0, "GPU": 2.0}, "b": {"CPU": 8.0}}])
     assert held_by_others(nodes, {"a": {"CPU": 1.0}}) == {"a": {}, "b": {}}
     assert len(seen) == 1, "a Ray of one's own is not waited for"
+
+
+def test_others_who_come_and_go_all_the_time_are_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = ({"a": {"CPU": float(number % 3)}} for number in count())
+    monkeypatch.setattr(placement, "available_resources_per_node", lambda: next(looks))
+    monkeypatch.setattr(placement, "_LONGEST", 0.0)
+    assert held_by_others([Node("a", "a", {"CPU": 8.0})], {})["a"]["CPU"] >= 6.0
