@@ -61,6 +61,7 @@ class Connection:
             # Whoever listens may never accept: Ray can lose the call that sends it there.
             if not self.socket.poll(_PATIENCE):
                 raise WorkerDied(f"nobody accepted in {_PATIENCE:g} s")
+            # Until both ends have proved that they know the key, what comes is never unpickled.
             mp.answer_challenge(self.socket, endpoint.key)
             mp.deliver_challenge(self.socket, endpoint.key)
         except (OSError, EOFError) as error:

@@ -257,6 +257,7 @@ class WorkerGroup(Group):
         return True
 
     def _receive(self, worker: Worker, connection: Connection) -> None:
+        # Of a worker of this run alone: both ends of a connection have proved before that they know its key.
         reports, held, reading = pickle.loads(connection.receive())
         worker.reading = worker.reading.plus(reading) if worker.reading else reading
         # Rows are in a file of this process, and outlive the worker.

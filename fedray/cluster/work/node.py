@@ -168,6 +168,7 @@ class NodeActor:
             if header != self._begun:
                 self._begin(header, self._received(header) if arrays is None else self._whole(header, arrays))
             inject.point("node.begin", header.round)
+            # From the run's driver: only who is in its Ray can call an actor, and has run code there already.
             reports = self._workers.work(pickle.loads(packed), self._stop.is_set)
             self._answer = pickle.dumps(self._answered(reports))
             self._call = call
