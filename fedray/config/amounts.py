@@ -12,6 +12,15 @@ from fedray.config.binding import bind
 MOST_STEPS = 10**9
 """More epochs, steps or rows of a batch than that are a slip of the pen; all arithmetic with them is exact in int64."""
 
+MOST_ROUNDS = 10**7
+"""More rounds than that are as well: learning rates and draws of all of them are looked at before the first."""
+
+
+def check_rounds(rounds: int) -> None:
+    """Raise ValueError unless a run can have so many rounds."""
+    if not 1 <= rounds <= MOST_ROUNDS:
+        raise ValueError(f"rounds={rounds}: it must be at least 1, and at most {MOST_ROUNDS}")
+
 
 @dataclass(frozen=True)
 class Drawn:

@@ -7,7 +7,6 @@ import dataclasses
 import difflib
 import json
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from types import NoneType, UnionType
@@ -16,17 +15,15 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from fedray.core.errors import ConfigError, short, shortened
+from fedray.config.words import in_a_list, in_plain_words
+from fedray.core.errors import ConfigError, quoted, short, shortened
 
 T = TypeVar("T")
 
+_LEAST, _LARGEST = -(2**63), 2**63 - 1
+_MOST_BITS = 4096
+_PLAIN = {int: "a whole number", float: "a number", bool: "true or false"}
 _ANYTHING = ("Any", "list[Any]", "typing.Any", "list[typing.Any]")
-
-_KINDS = {"Float": "a number", "Integer": "a whole number", "bool": "true or false"}
-_CONVERTED = re.compile(
-    rf"Value '(?P<value>.*)' (of type .*could not be converted to|is not a valid) (?P<kind>{'|'.join(_KINDS)})"
-)
-"""The words of OmegaConf for a value that a field cannot hold."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -58,16 +55,33 @@ def check_words(where: str, words: object) -> None:
         raise ConfigError(f"{where}: YAML reads bare yes, no, on and off as booleans; write {shown}")
 
 
-def _check_words(hint: Any, value: Any, where: str) -> None:
-    """Check the words of an option, in a list or a mapping as well, by its type."""
+def _check_said(hint: Any, value: Any, where: str) -> None:
+    """Check by the type of an option that its value, and each in a list or a mapping, is not taken for another one."""
     kinds = [one for one in get_args(hint) if one is not NoneType] if get_origin(hint) in (Union, UnionType) else [hint]
     kind, inner = (get_origin(kinds[0]) or kinds[0], get_args(kinds[0])) if len(kinds) == 1 else (Any, ())
     if kind is str or (kind is list and inner == (str,)):
         check_words(where, value)
+    elif kind is bool:
+        _check_truth(value, where)
+    elif kind is list and inner and isinstance(value, list | tuple):
+        for index, one in enumerate(value):
+            if inner[0] in _PLAIN and isinstance(one, Mapping | list | tuple):  # which OmegaConf takes
+                raise ConfigError(f"{where}[{index}]: expected {_PLAIN[inner[0]]}, got {quoted(one)}")
+            _check_said(inner[0], one, f"{where}[{index}]")
     elif kind is dict and isinstance(value, Mapping):
         for name, one in value.items():
-            _check_words(inner[0], name, where)
-            _check_words(inner[1], one, f"{where}.{name}")
+            _check_said(inner[0], name, where)
+            _check_said(inner[1], one, f"{where}.{name}")
+
+
+def _check_truth(value: Any, where: str) -> None:
+    """Refuse whole numbers but 0 and 1 where true or false is meant: OmegaConf would take each of them for true."""
+    try:
+        number = int(value) if isinstance(value, str | int) else 0
+    except ValueError:  # a word, of which OmegaConf knows what it means
+        return
+    if number not in (0, 1):
+        raise ConfigError(f"{where}: expected true or false, got {quoted(value)}")
 
 
 def unknown_key(full: str, words: str, meant: str, rest: str) -> ConfigError:
@@ -157,7 +171,7 @@ def _bound(schema: type[T], node: Any, key: str, elsewhere: Mapping[str, str] | 
     for name, value in node.items():
         if isinstance(value, str) and value == MISSING:  # where it is laid over a default, OmegaConf keeps that
             raise ConfigError(f"{prefix}{name}: a value is needed{needed}")
-        _check_words(hints[name], value, f"{prefix}{name}")
+        _check_said(hints[name], value, f"{prefix}{name}")
     held, objects = _held(schema, node)
     values: dict[str, Any] = copy.deepcopy(_usual(cast(type, schema)))
     values |= _typed(schema, held, key, needed) | objects
@@ -165,10 +179,10 @@ def _bound(schema: type[T], node: Any, key: str, elsewhere: Mapping[str, str] | 
         raise ConfigError(f"{prefix}{missing[0]}: a value is needed{needed}")
     try:
         bound = schema(**values)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ConfigError(f"{key}: {error}" if key else str(error)) from None
     assert isinstance(bound, schema)
-    _check_finite(bound, [str(name) for name in node], key)
+    _check_numbers(bound, [str(name) for name in node], key)
     return bound
 
 
@@ -224,34 +238,46 @@ def _typed(schema: type, held: Mapping[str, Any], key: str, needed: str) -> dict
     return copy.deepcopy(_KNOWN[said])
 
 
-def _check_finite(bound: Any, names: Iterable[str], key: str) -> None:
-    """Refuse infinity and NaN in options of floats, unless they are the default of an option."""
+def _check_numbers(bound: Any, names: Iterable[str], key: str) -> None:
+    """Refuse infinity, NaN and whole numbers beyond 64 bits, unless they are the default of an option."""
     usual = set(defaults_of(bound))
     for field in dataclasses.fields(bound):
-        if field.name not in names or field.name in usual or "float" not in str(field.type):
+        if field.name not in names or field.name in usual or "Any" in str(field.type):
             continue
-        value = getattr(bound, field.name)
-        for number in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(number, float) and not math.isfinite(number):
-                raise ConfigError(f"{key + ': ' if key else ''}{field.name}={number}: it must be a finite number")
+        for where, number in _numbers(getattr(bound, field.name), field.name):
+            allowed = ""
+            if isinstance(number, float) and "float" in str(field.type) and not math.isfinite(number):
+                allowed = "it must be a finite number"
+            elif isinstance(number, int) and not _LEAST <= number <= _LARGEST and field.name != "seed":
+                allowed = f"it must be from {_LEAST} to {_LARGEST}, as whole numbers have 64 bits"
+            if allowed:
+                raise ConfigError(f"{key + ': ' if key else ''}{where}={number}: {allowed}")
 
 
-def _decimal(value: str) -> str:
-    """Return what is to be written for a number with a decimal comma; nothing for other texts.
+def check_digits(node: Mapping[str, Any]) -> None:
+    """Refuse whole numbers so long that Python does not write them down; in hexadecimal it reads them all the same.
 
-    >>> _decimal("0,25"), _decimal("fast")
-    (' (write 0.25)', '')
+    Raises:
+        ConfigError: there is one, with its full key.
     """
-    return f" (write {value.replace(',', '.')})" if re.fullmatch(r"[+-]?\d+,\d+", value) else ""
+    for where, number in _numbers(node, ""):
+        if isinstance(number, int) and number.bit_length() > _MOST_BITS:
+            raise ConfigError(f"{where[1:]}: a whole number of {number.bit_length():,} bits; the longest have 64")
 
 
-def _in_a_list(value: Any) -> str:
-    """Return what is to be written for a list of a single text; nothing for other values.
-
-    >>> _in_a_list("*.csv"), _in_a_list(3)
-    (" (write ['*.csv'])", '')
-    """
-    return f" (write [{value!r}])" if isinstance(value, str) else ""
+def _numbers(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Yield the values of an option with their places."""
+    if isinstance(value, Mapping):
+        for name, one in value.items():
+            yield from _numbers(one, f"{where}.{name}")
+    elif isinstance(value, list | tuple):
+        for index, one in enumerate(value):
+            yield from _numbers(one, f"{where}[{index}]")
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _numbers(getattr(value, field.name), f"{where}.{field.name}")
+    else:
+        yield where, value
 
 
 def _assigned(schema: type, values: Mapping[str, Any], prefix: str) -> Any:
@@ -312,7 +338,7 @@ def _checked(typed: Any, name: str, value: Any, prefix: str) -> Any:
     if OmegaConf.is_dict(now) and not isinstance(value, Mapping):
         raise ConfigError(f"{prefix}{name}: expected a section with keys, got {value!r}")
     if OmegaConf.is_list(now) and not isinstance(value, list | tuple):
-        raise ConfigError(f"{prefix}{name}: expected a list, got {value!r}{_in_a_list(value)}")
+        raise ConfigError(f"{prefix}{name}: expected a list, got {value!r}{in_a_list(value)}")
     return value
 
 
@@ -323,11 +349,4 @@ def _assign(typed: Any, name: str, value: Any, prefix: str) -> Any:
     except (OmegaConfBaseException, TypeError) as error:
         where = getattr(error, "full_key", None) or name
         reason = str(getattr(error, "msg", None) or error).splitlines()[0]
-        if found := _CONVERTED.match(reason):
-            hint = _decimal(found["value"]) if found["kind"] == "Float" else ""
-            reason = f"expected {_KINDS[found['kind']]}, got {found['value']!r}{hint}"
-        # Of a field without a default OmegaConf speaks in its own words.
-        for kind, words in (("ListConfig", "a list"), ("Dict[", "a section with keys")):
-            if kind in reason and not isinstance(value, Mapping | list | tuple):
-                reason = f"expected {words}, got {value!r}{_in_a_list(value) if 'list' in words else ''}"
-        raise ConfigError(f"{prefix}{where}: {reason}") from None
+        raise ConfigError(f"{prefix}{where}: {in_plain_words(reason, value)}") from None

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fedray.config.beside import check_places
-from fedray.config.binding import bind, nearest, options_of
+from fedray.config.binding import bind, check_digits, nearest, options_of
 from fedray.config.sections import SECTIONS, ClusterSection, ExperimentSchema, SlurmSection
 from fedray.config.signs import as_yaml, comment_in, misread
 from fedray.core.errors import ConfigError, quoted, short
@@ -87,6 +87,7 @@ class ConfigFile:
             raise ConfigError(f"{error.full_key or self.files[0]}: {_unresolved(error)}") from None
         assert isinstance(resolved, dict)
         told = {str(key): value for key, value in resolved.items()}
+        check_digits(told)
         check_places(told, self.files)
         return raw, told
 
@@ -198,7 +199,10 @@ def _read(path: Path, seen: tuple[Path, ...], files: list[Path]) -> dict[str, An
         raise ConfigError(f"{path}: no such config file{whose}{_beside(path)}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+    except ConfigError:
+        raise
+    # A whole number of thousands of digits is a ValueError, and what lies within itself too often a RecursionError.
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
         if isinstance(error, yaml.YAMLError) and (sign := misread(error, path.read_text(encoding="utf-8"))):
             raise ConfigError(f"{path}: line {sign[0]}: {sign[1]}; write {short(sign[2])}") from None
         raise ConfigError(f"{path}: not valid YAML: {_why(error)}") from None
@@ -236,6 +240,8 @@ def _check_config(path: Path) -> None:
 
 def _why(error: Exception) -> str:
     """Return why a text is no YAML, with the line, without what stands there."""
+    if "maximum recursion depth" in str(error):  # of Python, of PyYAML or of OmegaConf, by how deep it is
+        return "lists and sections lie too deep within one another"
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -272,7 +278,7 @@ def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         try:
             dropped = comment_in(value)
             one = OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={value}"]), resolve=False)
-        except (yaml.YAMLError, OmegaConfBaseException) as error:
+        except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
             if sign := misread(error, value):
                 raise ConfigError(f"{quoted(text)}: {sign[1]}; write {shlex.quote(f'{key}={sign[2]}')}") from None
             advice = "a value is YAML: put one with signs such as : { [ in quotes of its own, as in key='\"a: b\"'"

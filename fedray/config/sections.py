@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
-from fedray.config.bounds import check_at_least_1
+from fedray.config.amounts import check_rounds
 from fedray.config.local import BufferPolicy as BufferPolicy
 from fedray.config.local import LocalSection as LocalSection
 from fedray.config.run import RunSection as RunSection
@@ -358,7 +358,7 @@ class TopSection:
     """The options at the top of the file, in no section.
 
     Args:
-        rounds: rounds in all, at least 1.
+        rounds: rounds in all, from 1 to 10 million.
         seed: names every random draw.
         tracking: the trackers that follow the run, each as ``tensorboard`` or as ``{name: tensorboard, log_dir: DIR}``,
             see ``fedray list trackers``; ``my_module:name`` is one's own.  ``metrics.jsonl`` is written in any case.
@@ -369,7 +369,7 @@ class TopSection:
     tracking: list[Any] = field(default_factory=lambda: ["tensorboard"], kw_only=True)
 
     def __post_init__(self) -> None:
-        check_at_least_1(rounds=self.rounds)
+        check_rounds(self.rounds)
 
 
 @dataclass(frozen=True, kw_only=True)

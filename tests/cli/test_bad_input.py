@@ -38,6 +38,21 @@ def nothing_started(folder: Path) -> bool:
         # wrong types and values
         (["rounds=many"], ["rounds", "many"]),
         (["rounds=0"], ["rounds=0", "at least 1"]),
+        (
+            ["model.hidden=[5, 100000000000000000000000]"],
+            ["model: hidden[1]=100000000000000000000000: it must be ", "64 bits"],
+        ),
+        (["model.hidden=[[5]]"], ["model.hidden[0]: expected a whole number, got [5]"]),
+        (
+            ["checkpoint.every=99999999999999999999"],
+            ["checkpoint: every=99999999999999999999: it must be from", "64 bits"],
+        ),
+        (["rounds=10000001"], ["rounds=10000001: it must be at least 1, and at most 10000000"]),
+        (["rounds=null"], ["rounds: expected a whole number, got null"]),
+        ([f"rounds=1{'0' * 5000}"], ["rounds=1000", "Exceeds the limit"]),
+        ([f"rounds=0x{'f' * 5000}"], ["rounds: a whole number of 20,000 bits; the longest have 64"]),
+        ([f"rounds={'[' * 400}{']' * 400}"], ["rounds=[[["]),
+        (["evaluate.before=3"], ["evaluate.before: expected true or false, got 3"]),
         (["local.optimizer.lr=fast"], ["local.optimizer.lr", "fast"]),
         (["local.optimizer.lr=-1"], ["lr=-1", "above 0"]),
         (["local.batch_size=big"], ["batch_size=big", "at least 1, or full"]),
@@ -132,6 +147,8 @@ def test_a_bad_config_is_refused(cli: Cli, small: Path, overrides: list[str], wo
         ("base: 3\n", ["base: expected a config file, or a list of such, in bad.yaml, got 3"]),
         ("base: [null]\n", ["base: expected a config file, or a list of such, in bad.yaml, got [None]"]),
         ("model: mlp\n", ["data: a value is needed"]),
+        (f"rounds: 1{'0' * 5000}\n", ["bad.yaml: not valid YAML: Exceeds the limit"]),
+        (f"rounds: {'[' * 400}{']' * 400}\n", ["bad.yaml: not valid YAML: lists and sections lie too deep"]),
     ],
 )
 def test_a_bad_file_is_refused(cli: Cli, small: Path, text: str, words: list[str]) -> None:

@@ -109,11 +109,54 @@ class Numbers:
         ("rounds", "1,5", "a whole number, got '1,5'"),
         ("rounds", 2.5, "a whole number, got '2.5'"),
         ("nesterov", "maybe", "true or false, got 'maybe'"),
+        ("nesterov", 3, "true or false, got 3"),
+        ("nesterov", -1, "true or false, got -1"),
+        ("nesterov", "2", "true or false, got '2'"),
+        ("nesterov", 1.0, "true or false, got '1.0'"),
     ],
 )
 def test_a_value_of_another_type_is_told_in_plain_words(option: str, value: object, told: str) -> None:
     with pytest.raises(ConfigError, match=rf"^x\.{option}: expected {told}$"):
         bind(Numbers, {option: value}, "x")
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"), [(True, False), (1, 0), ("1", "0"), ("true", "false"), ("Yes", "No"), ("on", "off")]
+)
+def test_true_and_false_may_be_said_as_omegaconf_reads_them_from_the_environment(yes: object, no: object) -> None:
+    assert bind(Numbers, {"nesterov": yes}, "x").nesterov is True
+    assert bind(Numbers, {"nesterov": no}, "x").nesterov is False
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Options that become sizes, and a name of draws."""
+
+    hidden: list[int] = field(default_factory=list)
+    work: dict[str, int] = field(default_factory=dict)
+    most: int | None = None
+    seed: int = 0
+    flags: list[bool] = field(default_factory=list)
+
+
+@pytest.mark.parametrize(
+    ("said", "where"),
+    [
+        ({"hidden": [3, 10**23]}, r"hidden\[1\]=10{23}"),
+        ({"work": {"steps": -(10**23)}}, r"work\.steps=-10{23}"),
+        ({"most": str(2**63)}, "most=9223372036854775808"),
+    ],
+)
+def test_a_whole_number_beyond_64_bits_is_no_size(said: dict[str, Any], where: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^x: {where}: it must be from -9223372036854775808 to 9223372036854775807"):
+        bind(Sizes, said, "x")
+    assert bind(Sizes, {"most": 2**63 - 1, "hidden": [-(2**63)]}, "x").most == 2**63 - 1
+    assert bind(Sizes, {"seed": 10**23}, "x").seed == 10**23, "it is hashed"
+
+
+def test_true_and_false_in_a_list_have_their_place() -> None:
+    with pytest.raises(ConfigError, match=r"^x\.flags\[1\]: expected true or false, got 7$"):
+        bind(Sizes, {"flags": [True, 7]}, "x")
 
 
 def test_words_for_people() -> None:
