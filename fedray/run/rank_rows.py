@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ from fedray.core.places import NO_PLACES, NOWHERE, Places
 from fedray.core.shards import Shard
 from fedray.local.moments import Moments
 from fedray.rundir.held_rows import MEMORY
-from fedray.rundir.state_rows import StateRows
+from fedray.rundir.state_rows import StateRows, read_on
 
 
 class RankRows(StateRows):
@@ -48,7 +47,7 @@ class RankRows(StateRows):
             file, first, values = self._file(segment), 0, row.numpy().view("u1")
             for piece in own:
                 length = 4 * (piece.stop - piece.start)
-                got = os.preadv(file, [values[first : first + length].data], number * self.size + 4 * piece.start)
+                got = read_on(file, [values[first : first + length].data], number * self.size + 4 * piece.start)
                 if got != length:
                     raise OSError(f"client state {segment} row {number} is cut short: {got} of {length} bytes")
                 first += length

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,27 @@ SUFFIX = ".rows"
 
 IN_MEMORY = (MEMORY,)
 """The segments of places that are all in memory."""
+
+
+def read_on(file: int, pieces: Sequence[memoryview], place: int, got: int = 0) -> int:
+    """Read a file from ``place`` on into pieces of memory, and return the bytes of all of them, fewer at its end.
+
+    Linux reads at most 2 GiB at once.
+
+    Args:
+        file: its descriptor.
+        pieces: the memory.
+        place: of the first byte.
+        got: the bytes that are read already.
+    """
+    wanted = sum(map(len, pieces))
+    while got < wanted:
+        ends = accumulate(map(len, pieces))
+        left = [piece[max(0, got - end + len(piece)) :] for piece, end in zip(pieces, ends, strict=True) if end > got]
+        if not (more := os.preadv(file, left, place + got)):
+            break
+        got += more
+    return got
 
 
 class StateRows:
@@ -116,7 +138,8 @@ class StateRows:
             if segment != last:
                 file, last = self._file(places.segments[segment]), segment
             pieces = [part[row * length : (row + count) * length] for part, length in parts]
-            if (got := read(file, pieces, number * size)) != count * size:
+            got = read(file, pieces, number * size)
+            if got < count * size and (got := read_on(file, pieces, number * size, got)) < count * size:
                 where = f"{places.segments[segment]} row {number + got // size}"
                 raise OSError(f"client state {where} is cut short: {got % size} of {size} bytes")
 

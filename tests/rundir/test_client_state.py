@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,22 @@ def test_many_segments_are_read_with_few_files_open(store: ClientStore) -> None:
     for client in range(150):
         commit(store, 1, {client: float(client)})
     assert held(store, *range(150)) == [float(client) for client in range(150)]
+
+
+def test_rows_that_the_system_reads_in_parts_are_read_whole(
+    store: ClientStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux gives 2 GiB at once, which is the moments of AdamW of 270 million parameters; here it is five bytes."""
+    commit(store, 1, {client: float(client) for client in range(3)})
+    whole, read = StateRows(store.folder, store.fields).read(ids(0, 1, 2), store.of(ids(0, 1, 2)), CPU), os.preadv
+
+    def in_parts(file: int, pieces: Sequence[memoryview], place: int) -> int:
+        return read(file, [pieces[0][:5]], place)
+
+    monkeypatch.setattr(os, "preadv", in_parts)
+    found = StateRows(store.folder, store.fields).read(ids(0, 1, 2), store.of(ids(0, 1, 2)), CPU)
+    assert found[0].keys() == whole[0].keys()
+    assert all(torch.equal(found[0][name], part) for name, part in whole[0].items())
 
 
 def test_files_that_a_round_did_not_ask_for_are_closed_in_the_next(store: ClientStore) -> None:
