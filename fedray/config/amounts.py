@@ -8,6 +8,7 @@ from numbers import Integral
 from typing import Any, Literal
 
 from fedray.config.binding import bind
+from fedray.config.bounds import check_at_least_1
 
 MOST_STEPS = 10**9
 """More epochs, steps or rows of a batch than that are a slip of the pen; all arithmetic with them is exact in int64."""
@@ -18,8 +19,9 @@ MOST_ROUNDS = 10**7
 
 def check_rounds(rounds: int) -> None:
     """Raise ValueError unless a run can have so many rounds."""
-    if not 1 <= rounds <= MOST_ROUNDS:
-        raise ValueError(f"rounds={rounds}: it must be at least 1, and at most {MOST_ROUNDS}")
+    check_at_least_1(rounds=rounds)
+    if rounds > MOST_ROUNDS:
+        raise ValueError(f"rounds={rounds}: it must be at most {MOST_ROUNDS}")
 
 
 @dataclass(frozen=True)
