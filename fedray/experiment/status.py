@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from fedray.run.budget import Totals
 from fedray.rundir.checkpoint import best_of, folder_of, newest_state, rounds_in
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.lock import Owner, owner_of
-from fedray.rundir.names import COMPLETE, METRICS, SENT, SUMMARY, config_path
+from fedray.rundir.names import COMPLETE, METRICS, SENT, config_path, read_object
 from fedray.slurm.commands import SlurmJob, look_up
 from fedray.slurm.requeue import HISTORY, owner
 from fedray.tracking.jsonl import read_records
@@ -137,7 +136,7 @@ def read_run(run_dir: Path, now: float, ask_slurm: bool = True) -> tuple[Status,
     metrics = run_dir / METRICS
     while True:
         owner = owner_of(run_dir)
-        summary = _summary(run_dir / SUMMARY)
+        summary = folder.summary()
         asked = ask_slurm or owner is not None or "status" not in summary
         driver, slurm = _driver(run_dir, owner) if asked else (None, None)
         records = read_records(metrics) if metrics.exists() else []
@@ -153,7 +152,7 @@ def read_run(run_dir: Path, now: float, ask_slurm: bool = True) -> tuple[Status,
     begun = bool(done) or folder.log.exists() or (slurm is not None and slurm.over)
     state = state_of(driver, summary, begun)
     pace = pace_of(records)
-    told = _summary(run_dir / SENT)
+    told = read_object(run_dir / SENT)
     status = Status(
         name=str(summary.get("name", run_dir.resolve().name)),
         folder=str(run_dir),
@@ -253,14 +252,6 @@ def _driver(run_dir: Path, owner: Owner | None) -> tuple[Driver | None, SlurmJob
 def _best(folder: RunFolder) -> dict[str, Any] | None:
     found = best_of(newest_state(folder.checkpoints))
     return {"metric": found["metric"], "value": found["best"], "round": found["round"]} if found else None
-
-
-def _summary(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content
 
 
 def _rounds_wanted(config: Path) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from fedray.run.withheld import read_withheld
 from fedray.rundir import checkpoint
 from fedray.rundir.configs import check_given
 from fedray.rundir.folder import RunFolder
-from fedray.rundir.names import METRICS, NOT_PRIVATE, SUMMARY, configs
+from fedray.rundir.names import METRICS, NOT_PRIVATE, configs
 from fedray.tracking.jsonl import read_records
 
 
@@ -46,10 +45,7 @@ class Recorded:
         folder.config()
         metrics = run_dir / METRICS
         records = read_records(metrics) if metrics.exists() else []
-        summary: dict[str, Any] = {}
-        with contextlib.suppress(OSError, ValueError):
-            summary = json.loads((run_dir / SUMMARY).read_bytes())
-        return cls(folder, {record["round"]: record for record in records if record["round"] > 0}, summary)
+        return cls(folder, {record["round"]: record for record in records if record["round"] > 0}, folder.summary())
 
     @cached_property
     def whole(self) -> dict[int, dict[str, Any]]:

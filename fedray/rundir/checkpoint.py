@@ -209,10 +209,12 @@ def read(checkpoints: Path, round: int, clients: Path | None = None) -> Checkpoi
 def _contents(folder: Path, names: Iterable[str]) -> tuple[Mapping[str, str], dict[str, bytes]]:
     """Read the manifest and files of a checkpoint; ValueError unless they are what was written."""
     try:
-        manifest: Mapping[str, str] = json.loads((folder / "manifest.json").read_bytes())
+        manifest = json.loads((folder / "manifest.json").read_bytes())
         contents = {name: (folder / name).read_bytes() for name in names}
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder.name} is incomplete: {error}") from error
+    if not isinstance(manifest, dict):
+        raise ValueError(f"{folder.name}/manifest.json is no list of files")
     for name, data in contents.items():
         if hashlib.sha256(data).hexdigest() != manifest.get(name):
             raise ValueError(f"{folder.name}/{name} does not match its checksum")

@@ -28,6 +28,7 @@ from fedray.rundir.names import (
     SUMMARY,
     WITHHELD,
     config_of,
+    read_object,
     to_go_on,
 )
 from fedray.rundir.tree import check_apart, check_writable
@@ -88,9 +89,12 @@ class RunFolder:
 
     def check(self, resume: bool) -> None:
         """Check that a run may go on in the folder, or begin, see :meth:`check_new`, and that it can be written."""
-        if not resume:
-            self.check_new()
-        check_writable(self.path)
+        try:
+            if not resume:
+                self.check_new()
+            check_writable(self.path)
+        except OSError as error:  # a name that is too long, a disk that is gone
+            raise ConfigError(f"run.dir: {self.path} cannot be written: {error.strerror or error}") from None
 
     def check_new(self) -> None:
         """Check that there is no run in the folder, that it lies in none, and that none lies in it.
@@ -188,10 +192,8 @@ class RunFolder:
         configs.keep_config(self.path, config, (saved[0] + 1 if saved else 1) if first is None else first, defaults)
 
     def summary(self) -> dict[str, Any]:
-        """Return the content of ``summary.json``; empty before the run has ended."""
-        path = self.path / SUMMARY
-        content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        return content
+        """Return the content of ``summary.json``; empty before the run has ended; ConfigError if it is damaged."""
+        return read_object(self.path / SUMMARY)
 
     def config(self) -> str:
         """Read the run's config.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from fedray.core.errors import ConfigError
+import yaml
+
+from fedray.core.errors import ConfigError, short
+
+_FASTEST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 BEST = "best.safetensors"
 """The best evaluated model, beside the last one, of a run with ``checkpoint.best``."""
@@ -102,12 +107,41 @@ def config_of(run_dir: Path) -> str:
     """Return the config that a run goes on with.
 
     Raises:
-        ConfigError: there is no run here.
+        ConfigError: there is no run here, or its config is damaged.
     """
+    path = config_path(run_dir)
     try:
-        return config_path(run_dir).read_text()
+        text = path.read_text(encoding="utf-8")
+        content = yaml.load(text, Loader=_FASTEST)
     except OSError:
         raise ConfigError(f"{run_dir} is no run folder: it has no {CONFIG}") from None
+    except (ValueError, yaml.YAMLError) as error:  # of its encoding, or its form
+        raise damaged(path, error) from None
+    if not isinstance(content, dict):
+        raise damaged(path, "it has no keys")
+    return text
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file of a run folder; empty: there is no such file.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from None
+    if not isinstance(content, dict):
+        raise damaged(path, "it is no JSON object")
+    return content
+
+
+def damaged(path: Path, why: object) -> ConfigError:
+    """Return the error of a file that a run has written whole, and that something else has changed since."""
+    return ConfigError(f"{path} is damaged: {short(why)}; put back a copy of it, or move the file away")
 
 
 def _from_python(run_dir: Path) -> bool:

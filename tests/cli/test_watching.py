@@ -42,7 +42,7 @@ def test_json_holds_every_field(cli: Cli, small: Path) -> None:
 
 def test_it_refuses_a_folder_without_a_run(cli: Cli, small: Path) -> None:
     cli("status", small.parent).refused("is no run folder")
-    (small.parent / "config.yaml").touch()
+    (small.parent / "config.yaml").write_text("rounds: 3\n")
     (small.parent / "metrics.jsonl").write_text("nonsense\n{}\n")
     cli("status", small.parent).refused("metrics.jsonl:1")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedray.core.errors import ConfigError
-from fedray.rundir.names import CONFIG, cache_folder, config_of, to_go_on, to_look_at
+from fedray.rundir.names import CONFIG, cache_folder, config_of, read_object, to_go_on, to_look_at
 
 
 def test_a_folder_without_a_config_is_no_run_folder(tmp_path: Path) -> None:
@@ -47,3 +47,25 @@ def test_where_things_are_kept_between_runs(monkeypatch: pytest.MonkeyPatch) -> 
     assert cache_folder("text") == Path("/x/fedray/text")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder("text") == Path.home() / ".cache/fedray/text"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"rounds: [", b"", b"- 1\n", b"rounds: 1" + b"0" * 5000])
+def test_a_config_that_something_has_damaged_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"config\.yaml is damaged: .*; put back a copy of it, or move "):
+        config_of(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"garbage", b"[]", b"5", b'{"name": '])
+def test_an_object_is_read_or_absent_or_damaged(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "summary.json"
+    assert read_object(path) == {}
+    path.write_text('{"name": "x"}')
+    assert read_object(path) == {"name": "x"}
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"summary\.json is damaged: "):
+        read_object(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ConfigError, match=r"summary\.json is damaged: .*Is a directory"):
+        read_object(path)
