@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from fedray.core.collector import collector_off
 from fedray.core.errors import ConfigError
 from fedray.core.stages import stage
 from fedray.run.interrupt import NOT_BEGUN, STOPPED, exit_at_once, held, starting
-from fedray.rundir.names import to_go_on
+from fedray.rundir.names import SUMMARY, read_object, to_go_on
 from fedray.slurm.requeue import belongs_to_job
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from fedray.rundir.folder import RunFolder
 
 FAILED, WRONG = 1, 2
+_LONGEST = 86_400.0
 
 Seen = TypeVar("Seen")
 
@@ -75,7 +75,19 @@ Threshold = Annotated[
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Every = Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two looks.")]
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= _LONGEST:
+        raise typer.BadParameter(f"{text!r} is no number of seconds from 0.1 to {_LONGEST:g}")
+    return seconds
+
+
+Every = Annotated[float, typer.Option("--every", parser=_seconds, metavar="SECONDS", help="Seconds between two looks.")]
 
 
 def where(layers: Layers) -> tuple[ClusterSection, WorkerSection]:
@@ -148,10 +160,7 @@ def loaded_from(run_dir: Path, layers: Layers) -> tuple[Config, RunFolder]:
 
 
 def _name(run_dir: Path) -> str:
-    try:
-        return str(json.loads((run_dir / "summary.json").read_text())["name"])
-    except (OSError, ValueError, KeyError):
-        return run_dir.name
+    return str(read_object(run_dir / SUMMARY).get("name", run_dir.name))
 
 
 def train(experiment: Experiment, quiet: bool) -> None:

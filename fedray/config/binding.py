@@ -21,7 +21,7 @@ from fedray.core.errors import ConfigError, quoted, short, shortened
 T = TypeVar("T")
 
 _LEAST, _LARGEST = -(2**63), 2**63 - 1
-_MOST_BITS = 4096
+_MOST, _MOST_BITS = 1e30, 4096
 _PLAIN = {int: "a whole number", float: "a number", bool: "true or false"}
 _ANYTHING = ("Any", "list[Any]", "typing.Any", "list[typing.Any]")
 
@@ -239,15 +239,16 @@ def _typed(schema: type, held: Mapping[str, Any], key: str, needed: str) -> dict
 
 
 def _check_numbers(bound: Any, names: Iterable[str], key: str) -> None:
-    """Refuse infinity, NaN and whole numbers beyond 64 bits, unless they are the default of an option."""
+    """Refuse infinity, NaN and numbers that no model or size can have, unless they are the default of an option."""
     usual = set(defaults_of(bound))
     for field in dataclasses.fields(bound):
         if field.name not in names or field.name in usual or "Any" in str(field.type):
             continue
         for where, number in _numbers(getattr(bound, field.name), field.name):
             allowed = ""
-            if isinstance(number, float) and "float" in str(field.type) and not math.isfinite(number):
+            if isinstance(number, float) and "float" in str(field.type) and not abs(number) <= _MOST:
                 allowed = "it must be a finite number"
+                allowed += f" of at most {_MOST:g}, as those of models have 32 bits" if math.isfinite(number) else ""
             elif isinstance(number, int) and not _LEAST <= number <= _LARGEST and field.name != "seed":
                 allowed = f"it must be from {_LEAST} to {_LARGEST}, as whole numbers have 64 bits"
             if allowed:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 MOST = 10
 """Names that a message lists; the rest are counted."""
+
+_CPP = re.compile(r"\[enforce fail at [^\]]*\] *(err == 0\. *)?")
+"""The beginning of torch's words where memory is too short: a line of its source."""
 
 LONGEST = 60
 """Signs that a message quotes of what a user wrote: where a file is mistaken, its lines may be rows of patients."""
@@ -143,12 +147,13 @@ def counted(number: float, noun: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the type and the text of an error in one line.
+    """Return the type and the text of an error in one line, without the frames of C++ that torch may add.
 
     >>> one_line(ValueError("first\\n  second"))
     'ValueError: first second'
     """
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    said = _CPP.sub("", str(error).partition("\nException raised from ")[0])
+    return " ".join(f"{type(error).__name__}: {said}".split())
 
 
 def reason(error: BaseException) -> str:

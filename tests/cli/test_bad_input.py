@@ -47,7 +47,10 @@ def nothing_started(folder: Path) -> bool:
             ["checkpoint.every=99999999999999999999"],
             ["checkpoint: every=99999999999999999999: it must be from", "64 bits"],
         ),
-        (["rounds=10000001"], ["rounds=10000001: it must be at least 1, and at most 10000000"]),
+        (["rounds=10000001"], ["rounds=10000001: it must be at most 10000000"]),
+        (["local.optimizer.lr=1e300"], ["local.optimizer: lr=1e+300: it must be a finite number of at most 1e+30"]),
+        (["data.heterogeneity=1e300"], ["data: heterogeneity: must be at least 0 and at most 1e+06, got 1e+300"]),
+        ([f"run.dir={'a' * 300}"], ["run.dir: aaa", "cannot be written: File name too long"]),
         (["rounds=null"], ["rounds: expected a whole number, got null"]),
         ([f"rounds=1{'0' * 5000}"], ["rounds=1000", "Exceeds the limit"]),
         ([f"rounds=0x{'f' * 5000}"], ["rounds: a whole number of 20,000 bits; the longest have 64"]),
@@ -396,3 +399,29 @@ def test_a_run_from_python_goes_on_there(cli: Cli, small: Path) -> None:
     ):
         cli(*command).refused("this run was started from Python", "fedray.train(..., run_dir=..., resume=True)")
     cli("run", small, "run.dir=out").refused("already holds a run", "fedray.train(..., run_dir='out', resume=True)")
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "summary.json"])
+def test_a_damaged_file_of_a_run_folder_is_named_by_all_commands(cli: Cli, small: Path, name: str) -> None:
+    assert cli("run", small, "run.dir=out", "-q").status == 0
+    Path("out", name).write_bytes(b"\xff\xfe")
+    for command in ("resume", "evaluate", "report", "status", "verify", "debug", "logs", "stop"):
+        cli(command, "out").refused(f"out/{name} is damaged: ", "put back a copy of it")
+    cli("diff", "out", "out").refused(f"out/{name} is damaged: ")
+    assert f"out/{name} is damaged" in cli("runs", ".").out
+
+
+def test_a_manifest_that_is_none_is_that_of_no_checkpoint(cli: Cli, small: Path) -> None:
+    assert cli("run", small, "run.dir=out", "-q").status == 0
+    for path in Path("out", "checkpoints").glob("*/manifest.json"):
+        path.write_text("[]")
+    cli("evaluate", "out").refused("none of the 1 checkpoints is whole")
+    assert cli("status", "out").status == 0
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0", "-1", "soon"])
+def test_a_pace_is_some_seconds(cli: Cli, small: Path, seconds: str) -> None:
+    for command in ("status", "runs"):
+        outcome = cli(command, ".", "--every", seconds)
+        assert outcome.status == 2
+        assert f"{seconds!r} is no number of seconds from 0.1 to 86400" in outcome.err

@@ -41,3 +41,17 @@ def test_a_notebook_shows_its_words_without_the_frames_of_fedray(
             shell.showtraceback()
     shell.clear_instance()
     assert shown.getvalue().strip() == f"{kind.__name__}: rounds=0: it must be at least 1"
+
+
+def test_the_frames_of_cpp_are_left_out() -> None:
+    import torch
+
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**45)
+    said = one_line(raised.value)
+    assert "you tried to allocate" in said
+    assert "enforce fail" not in said
+    framed = RuntimeError(
+        "numel: integer multiplication overflow\nException raised from numel at Tensor.h:1\nframe #0: c10"
+    )
+    assert one_line(framed) == "RuntimeError: numel: integer multiplication overflow"

@@ -77,7 +77,7 @@ class Jobs:
         for module in ("dashboard_sdk", "job.sdk"):
             logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.WARNING)
         self._address = address.rstrip("/")
-        self._kinds = (RayError, RuntimeError, OSError, ClientError)
+        self._kinds = (RayError, RuntimeError, OSError, ValueError, ClientError)
         with self._errors("cannot be used"), _in_environment(ADDRESS, self._address):
             # Ray prefers what the environment says to what it is given.
             self._client: Any = JobSubmissionClient(self._address)

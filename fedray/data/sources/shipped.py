@@ -24,6 +24,9 @@ from fedray.data.sources.base import (
 from fedray.data.spec import DataSpec
 from fedray.data.tables import load_table
 
+_MOST_SHIFT = 1e6
+"""More than that many deviations of the inputs are a slip of the pen, and their squares soon infinite."""
+
 
 @data_sources.register("digits")
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +147,10 @@ class Synthetic(Whole):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_counts(self, clients=1, examples=1, features=1, classes=2, test=0)
-        if not 0.0 <= self.heterogeneity < float("inf"):
-            raise ConfigError(f"heterogeneity: must be at least 0, got {self.heterogeneity}")
+        if not 0.0 <= self.heterogeneity <= _MOST_SHIFT:
+            raise ConfigError(
+                f"heterogeneity: must be at least 0 and at most {_MOST_SHIFT:g}, got {self.heterogeneity}"
+            )
 
     def read(self, seed: int) -> FederatedData:
         generator = numpy_generator(seed, "partition", SYNTHETIC_ROUND)

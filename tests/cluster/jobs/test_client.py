@@ -122,6 +122,7 @@ def test_a_log_is_followed_to_its_end_or_until_nobody_listens(jobs: Jobs) -> Non
         (OSError(), "does not tell of the job job_1: OSError$"),
         (AuthenticationError("x"), "asks for a token"),
         (RuntimeError("Request failed: Authentication"), "asks for a token"),
+        (ValueError("Invalid gcs_address: http:"), "does not tell of the job job_1: Invalid gcs_address: http:$"),
     ],
 )
 def test_a_failure_is_one_line_with_the_address(jobs: Jobs, error: Exception, words: str) -> None:
