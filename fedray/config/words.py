@@ -20,6 +20,7 @@ _CONVERTED = re.compile(
 _NULL = re.compile(r"Incompatible value 'None' for field of type '(?P<kind>\w+)'|.* is not Optional|.*NoneType is not")
 _NO_TEXT = re.compile(r"Cannot convert '\w+' to string: '(?P<value>.*)'$")
 _NO_LIST = re.compile(r"Value (?P<value>.*) \(\w+\) is incompatible with type hint 'typing\.List")
+_NO_PLAIN = re.compile(r"Value '(?P<kind>\w+)' is not a supported primitive type")
 _KEY = re.compile(r"Key (?P<value>.*) \(\w+\) is incompatible with \((?P<kind>\w+)\)")
 
 
@@ -44,6 +45,8 @@ def in_plain_words(said: str, value: Any) -> str:
         return f"expected a text, got {found['value']}"
     if found := _NO_LIST.match(said):
         return f"expected a list, got {found['value']}"
+    if found := _NO_PLAIN.match(said):
+        return f"expected a plain value, as a file can hold it, got one of type {found['kind']} (of NumPy's: .item())"
     if found := _KEY.match(said):
         return f"the key must be {_KINDS.get(found['kind'], found['kind'])}, got {found['value']!r}"
     if isinstance(value, list | tuple) and "incompatible container types" in said:

@@ -89,6 +89,8 @@ class RunFolder:
 
     def check(self, resume: bool) -> None:
         """Check that a run may go on in the folder, or begin, see :meth:`check_new`, and that it can be written."""
+        if "\0" in str(self.path):
+            raise ConfigError("run.dir: no file system takes the sign \\0 in a name; leave it out")
         try:
             if not resume:
                 self.check_new()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fedray.config.binding import bind
@@ -40,6 +41,10 @@ class Options:
         ({"work": []}, r"work: expected a section with keys, got \[\]"),
         ({"left_out": {1: 3}}, r"left_out\.1: expected a list, got 3"),
         ({"left_out": {"a": ["x"]}}, r"left_out\.a: the key must be a whole number, got 'a'"),
+        (
+            {"count": np.int64(3)},
+            r"count: expected a plain value, .*, got one of type int64 \(of NumPy's: \.item\(\)\)",
+        ),
         ({"count": "1e3"}, "count: expected a whole number, got '1e3'"),
     ],
 )

@@ -121,3 +121,12 @@ def test_what_has_not_ended_has_an_empty_summary(folder: RunFolder) -> None:
     assert folder.summary() == {}
     (folder.path / SUMMARY).write_text('{"status": "finished"}')
     assert folder.summary() == {"status": "finished"}
+
+
+def test_a_name_that_no_file_system_takes_is_refused(tmp_path: Path) -> None:
+    for name, words in (
+        ("a\0b", r"no file system takes the sign \\0"),
+        ("a" * 300, "cannot be written: File name too long"),
+    ):
+        with pytest.raises(ConfigError, match=rf"^run\.dir: .*{words}"):
+            RunFolder(tmp_path / name).check(resume=False)

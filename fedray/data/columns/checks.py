@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, short
 from fedray.data.columns.inputs import InputColumns, Inputs, like, named, parts
 from fedray.data.columns.ragged import Ragged, alongside
 from fedray.data.columns.small import is_small
@@ -47,13 +47,19 @@ def plain_row(row: int) -> str:
 def as_array(values: Any) -> Any:
     """Return a tensor, an array or a sequence as a NumPy array (no copy where there need be none).
 
-    Sequences of different lengths stay such.
+    Sequences of different lengths stay such where they are said to be.
+
+    Raises:
+        ConfigError: rows of different lengths make no array.
     """
     if isinstance(values, Ragged):
         return values
     if isinstance(values, Tensor):
         return values.detach().cpu().numpy()
-    return np.asarray(values)
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ConfigError(f"no array can be made of these rows ({short(error)}); make them of one length") from None
 
 
 def _floats(array: NDArray[Any], what: str, naming: Naming) -> NDArray[np.float32]:

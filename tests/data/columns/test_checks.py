@@ -54,3 +54,8 @@ def test_inputs_are_stored_as_numbers_bytes_or_tokens(kind: str, stored: str) ->
     kept = checks.as_inputs(values[:, ::-1])
     assert (kept.dtype, kept.flags.c_contiguous) == (np.dtype(stored), True)
     np.testing.assert_array_equal(kept, values[:, ::-1])
+
+
+def test_rows_of_different_lengths_are_no_array() -> None:
+    with pytest.raises(ConfigError, match=r"^no array can be made of these rows \(.*\); make them of one length$"):
+        checks.as_array([[1.0, 2.0], [3.0]])
