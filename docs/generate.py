@@ -75,8 +75,9 @@ OF_PARTS = (
 OF_CONFIGS = (
     "A config is one YAML file; `base: [other.yaml]` lays it over others, and any key can be changed on the command "
     "line: `fedray run study.yaml local.epochs=4`. `fedray config study.yaml` prints what comes out. Keys that "
-    "nobody knows are refused. From Python the same options are arguments of `fedray.TrainArgs`, `fedray.Cluster` and"
-    " of the classes of the parts."
+    "nobody knows are refused. `bool` is `true` or `false`, also as `0`, `1` or a word that OmegaConf reads so; whole "
+    "numbers have 64 bits, but that a `seed` may be any. From Python the same options are arguments of "
+    "`fedray.TrainArgs`, `fedray.Cluster` and of the classes of the parts."
 )
 OF_FILES = (
     "What a run folder and `fedray status RUN_DIR --json` tell programs. Keys may be added; none changes its meaning. "
