@@ -66,6 +66,7 @@ ALSO = {
 }
 NOT_RUN = {
     "submit": "needs a Ray cluster; tests/cluster/jobs and tests/cli/test_jobs.py have one",
+    "tune": "some ten runs; tests/cli/test_tuning.py has those of a small config",
     "sweep": "six runs; tests/cli/test_many.py has a small one",
 }
 # Other exit statuses than 0 that are right here.

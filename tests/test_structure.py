@@ -39,6 +39,7 @@ ORDER = """
     cluster       # Ray, and nothing else imports it
     slurm
     experiment    # config or Python objects to a run
+    tune          # short runs that tell what is fastest here
     replay        # rounds of a run done again
     audit         # claims of privacy put to the test
     predict       # models of runs, used elsewhere

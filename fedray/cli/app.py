@@ -23,6 +23,7 @@ from fedray.cli import (
     runs,
     slurm,
     training,
+    tuning,
     verifying,
     watching,
 )
@@ -113,6 +114,7 @@ app.command(cls=_Question)(data.data)
 app.command(cls=_Report)(inspecting.plan)
 app.command("list", cls=_Report)(inspecting.list_parts)
 app.command("config", cls=_Report)(inspecting.show_config)
+app.command(cls=_Question)(tuning.tune)
 app.command(cls=_Command)(many.sweep)
 app.command(cls=_Command)(comparing.compare)
 app.command(cls=_Question)(reporting.report)

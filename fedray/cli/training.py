@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ from fedray.cli.common import (
 )
 from fedray.config.layers import load_layers
 from fedray.config.sections import ClusterSection, WorkerSection
-from fedray.run.interrupt import held
+from fedray.run.interrupt import NOT_BEGUN, exit_at_once, held, starting
 from fedray.rundir.lock import check_free
 from fedray.rundir.names import config_of, config_path
 from fedray.rundir.tree import check_writable
@@ -44,11 +45,24 @@ def _with(overrides: list[str] | None, profile: str | None) -> list[str]:
     return [*(overrides or ()), *said]
 
 
-def run(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = False, profile: Profiled = None) -> None:
+def run(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+    profile: Profiled = None,
+    tuned: Annotated[
+        bool,
+        typer.Option("--tuned", help="With what `fedray tune` chooses, measured first where it was not before."),
+    ] = False,
+) -> None:
     """Train.  The run folder is run.dir=PATH, or runs/<config name>/<time>."""
-    layers = load_layers(config, _with(overrides, profile))
-    place = where(layers)
+    changes, note = _with(overrides, profile), ""
+    layers = load_layers(config, changes)
     check_new(layers)
+    if tuned:
+        changes, note = _tuned(config, changes, quiet)
+        layers = load_layers(config, changes)
+    place = where(layers)
     with ray_ahead(*place, quiet):
         with held():
             from fedray.experiment.build import Config
@@ -56,7 +70,20 @@ def run(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = Fals
         with shown(quiet):
             loaded = Config.bind(config.stem, *layers)
             experiment = loaded.experiment(loaded.run_folder())
+        if note:
+            experiment = replace(experiment, run=replace(experiment.run, notes=(*experiment.run.notes, note)))
         train(experiment, quiet)
+
+
+def _tuned(config: Path, changes: list[str], quiet: bool) -> tuple[list[str], str]:
+    """Return the overrides with what is chosen by measurements, and the words for it."""
+    from fedray.cli.tuning import choice, told
+
+    with starting(NOT_BEGUN, again=exit_at_once):
+        found = choice(config, changes, quiet=quiet)
+    if not quiet:
+        typer.echo(told(found))
+    return [*changes, *found.changes], told(found)
 
 
 def resume(run_dir: RunArgument, overrides: Overrides = None, quiet: Quiet = False, profile: Profiled = None) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import platform
+import re
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 
@@ -29,6 +32,14 @@ def hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def processor() -> str:
+    """Return the name of the processor's model, as its maker and the system have it."""
+    with suppress(OSError):
+        if found := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), flags=re.MULTILINE):
+            return found[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def versions() -> dict[str, str]:
