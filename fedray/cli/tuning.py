@@ -54,7 +54,7 @@ def tune(
         if row.note:
             typer.echo(f"{_words(row)}: {row.note}")
     if given := kept_as_given(Config.load(config, overrides or ()), overrides or ()):
-        typer.echo(f"left as given: {' '.join(given)}")
+        typer.echo(f"left as given: {' '.join(f'{key}={value}' for key, value in given.items())}")
     if found.kept:
         typer.echo(f"measured before, {found.when}; --again measures anew")
     if not found.changes:

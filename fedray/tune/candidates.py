@@ -20,13 +20,16 @@ from fedray.run.plan import Plan
 from fedray.tune.search import Candidate
 
 _SHARES = (0.5, 0.25)
+_KEYS = ("local.stack", "local.precision", "cluster.workers")
+_ONES = ("worker.gpus", "worker.cpus", "worker.threads")
 
 
 def knobs(config: Config, plan: Plan, overrides: Sequence[str] = ()) -> list[list[Candidate]]:
     """Return the candidates of each knob in the order in which they are turned; none of what is given.
 
     That is the block size, then the precision, then how workers share a machine.  What the config or the command line
-    gives stays, where it is not ``auto``; ``worker.gpus: 1`` of a config, without which it would have no GPU, does not.
+    gives stays, where it is not ``auto``.  Only a 1 that a file says of a worker's GPUs, CPUs or threads does not: a
+    config without it would have no GPU, and files that others build on say it of CPUs.
 
     Args:
         config: the experiment.
@@ -37,12 +40,16 @@ def knobs(config: Config, plan: Plan, overrides: Sequence[str] = ()) -> list[lis
     return [found for knob in turned if (found := list(knob))]
 
 
-def kept_as_given(config: Config, overrides: Sequence[str] = ()) -> list[str]:
-    """Return the keys of knobs that stay as the config or the command line gives them, with their values."""
-    keys = ("local.stack", "local.precision", "worker.gpus", "worker.cpus", "worker.threads", "cluster.workers")
-    said = [(key, _said(config.raw, key)) for key in keys]
-    free = "worker.gpus" if _shares_gpus(config, overrides) else None
-    return [f"{key}={value}" for key, value in said if value not in (None, "auto") and key != free]
+def kept_as_given(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the values of knobs that stay as the config or the command line gives them, by their keys."""
+    typed = {override.partition("=")[0] for override in overrides}
+    said = {key: _said(config.raw, key) for key in (*_KEYS, *_ONES)}
+    given = {key: value for key, value in said.items() if value not in (None, "auto")}
+    return {
+        key: value
+        for key, value in given.items()
+        if key not in _ONES or value != 1 or typed & {key, key.partition(".")[0]}
+    }
 
 
 def _said(raw: Mapping[str, Any], key: str) -> Any:
@@ -112,28 +119,19 @@ def _precisions(config: Config) -> Iterator[Candidate]:
         yield Candidate(("local.precision=bf16",))
 
 
-def _shares_gpus(config: Config, overrides: Sequence[str]) -> bool:
-    """Tell if workers may share GPUs which the config gives to one each."""
-    place = config.place
-    typed = {override.partition("=")[0] for override in overrides}
-    return (
-        place.worker.gpus == 1
-        and place.worker.ranks == 1
-        and place.cluster.workers == "auto"
-        and not place.launcher.in_process
-        and not typed & {"worker", "worker.gpus"}
-    )
-
-
 def _shares(config: Config, overrides: Sequence[str]) -> Iterator[Candidate]:
-    """Yield shares of a GPU; of CPUs fewer workers with more threads each."""
-    if _shares_gpus(config, overrides):
-        yield from (Candidate((f"worker.gpus={share}",)) for share in _SHARES)
-    said = [_said(config.raw, key) for key in ("worker.cpus", "worker.threads", "cluster.workers")]
-    if _device(config) == "cuda" or config.place.worker.ranks > 1 or any(value not in (None, "auto") for value in said):
+    """Yield shares of a GPU that the config gives to one worker; of CPUs fewer workers with more threads each."""
+    place, given = config.place, kept_as_given(config, overrides)
+    if place.worker.ranks > 1 or place.cluster.workers != "auto":
+        return
+    if _device(config) == "cuda":
+        if place.worker.gpus == 1 and "worker.gpus" not in given and not place.launcher.in_process:
+            yield from (Candidate((f"worker.gpus={share}",)) for share in _SHARES)
+        return
+    if given.keys() & {"worker.cpus", "worker.threads"}:
         return
     count, most = 2, usable_cpus().count
     while count <= most:
-        own = () if config.place.launcher.in_process else (f"worker.cpus={count}",)
+        own = () if place.launcher.in_process else (f"worker.cpus={count}",)
         yield Candidate((*own, f"worker.threads={count}"))
         count *= 2

@@ -19,6 +19,7 @@ COMMANDS = [
     "evaluate",
     "export",
     "plan",
+    "tune",
     "list",
     "config",
     "quickstart",

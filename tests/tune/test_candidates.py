@@ -54,7 +54,7 @@ def test_what_is_given_stays_and_is_told(tmp_path: Path) -> None:
     given = "local.stack=off", "local.precision=fp32", "worker.threads=1"
     assert turned(tmp_path, *given) == []
     config = Config.bind("c", *load_layers(tmp_path / "c.yaml", given))
-    assert kept_as_given(config, given) == list(given)
+    assert kept_as_given(config, given) == {"local.stack": "off", "local.precision": "fp32", "worker.threads": 1}
     assert turned(tmp_path, "local.stack=auto", "worker.threads=1")[0][0] == ("local.stack=8",)
 
 
@@ -67,6 +67,15 @@ def test_on_ray_fewer_workers_have_more_threads(tmp_path: Path) -> None:
     fewer = [("worker.cpus=2", "worker.threads=2"), ("worker.cpus=4", "worker.threads=4")]
     assert turned(tmp_path, "local.stack=off", "cluster.name=ray") == [fewer]
     assert turned(tmp_path, "local.stack=off", "cluster.name=ray", "cluster.workers=2") == []
+
+
+def test_a_one_that_a_file_says_of_workers_is_no_choice(tmp_path: Path) -> None:
+    """As files that others build on say it; on the command line it is one."""
+    (tmp_path / "c.yaml").write_text(SMALL + "worker: {cpus: 1, threads: 1}\n")
+    config = Config.bind("c", *load_layers(tmp_path / "c.yaml"))
+    assert kept_as_given(config) == {}
+    assert [one.changes for one in candidates._shares(config, ())] == THREADS
+    assert [*candidates._shares(config, ["worker.cpus=1"])] == []
 
 
 def test_workers_share_a_gpu_that_the_config_gives_to_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +93,7 @@ def test_workers_share_a_gpu_that_the_config_gives_to_one(tmp_path: Path, monkey
     assert shares("cluster.name=ray", "worker.gpus=1") == [], "given on the command line"
     assert shares("cluster.name=ray", "cluster.workers=1") == []
     config = Config.bind("c", *load_layers(tmp_path / "c.yaml", ["cluster.name=ray"]))
-    assert kept_as_given(config) == ["worker.cpus=4"]
+    assert kept_as_given(config) == {"worker.cpus": 4}
 
 
 def test_candidates_are_tried_without_a_trace(tmp_path: Path) -> None:
