@@ -68,9 +68,9 @@ exec unshare --mount sh -c 'mount -t tmpfs none /mnt && touch /mnt/inside && exe
 
 @pytest.fixture(scope="module", autouse=True)
 def limited(lab: Lab) -> Iterator[tuple[int, Path]]:
-    """A job with a time limit of two minutes, and its run folder: it comes near it while the other tests run."""
+    """A job that is warned after two minutes, and its run folder: it comes near its limit while the other tests run."""
     run_dir = lab.folder / "limited"
-    options = ["rounds=100000", "cluster.grace=60", f"run.dir={run_dir}", "--nodes=1", "--time=00:02:00"]
+    options = ["rounds=100000", "cluster.grace=60", f"run.dir={run_dir}", "--nodes=1", "--time=00:03:00"]
     (lab.folder / "slow.yaml").write_text('base: [paced.yaml]\nmodel: {name: "paced_model:AlwaysSlow"}\n')
     said = lab.fedray("slurm", lab.folder / "slow.yaml", *options, "--sbatch=nodelist=node3").stdout
     job = int(said.split()[2])
