@@ -13,6 +13,8 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -
 # A stamp is newer than what it was built from, so a second `make` installs nothing.
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
+# An installation compiles the last two.
+BUILT := pyproject.toml constraints.txt hatch_build.py fedray/aggregators/exact.c
 
 # Tests start processes by the hundred, each of which would compile fedray anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -95,13 +97,13 @@ $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 
-$(RUN): $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
+$(RUN): $(VENV)/pyvenv.cfg $(BUILT)
 	@echo "Installing fedray into $(VENV); the first time takes some minutes"
 	@$(PIP) -e .
 	@touch $@
 
 # Flower is an oracle for our server rules; its pins exclude ours (CONTRIBUTING.md), so it comes without them.
-$(DEV): $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
+$(DEV): $(VENV)/pyvenv.cfg $(BUILT)
 	@echo "Installing fedray and its tools into $(VENV); the first time takes some minutes"
 	@$(PIP) -e ".[jobs,onnx,report,metrics,test,oracle,dev]"
 	@$(PIP) --no-deps flwr
@@ -119,7 +121,7 @@ $(VENV)/.installed-docs: $(DEV)
 	@touch $@
 
 # Apart from the other: they bring pydantic, which Ray imports in each of its processes where it is installed.
-$(TRACKERS)/.installed: pyproject.toml constraints.txt
+$(TRACKERS)/.installed: $(BUILT)
 	@echo "Installing fedray, MLflow and W&B into $(TRACKERS); the first time takes a minute or two"
 	@$(PYTHON) -m venv $(TRACKERS)
 	@$(TRACKERS)/bin/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt -e ".[mlflow,wandb,test]"

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from fedray.aggregators.compiled import library
 from fedray.cluster.start.token import token_file
 from fedray.config.plugins import load_plugins
 from fedray.core.errors import ConfigError, RunFailed, counted
@@ -92,6 +93,7 @@ class Facts:
         token_mode: its permissions; None if it is not there.
         buffers: the place of the memory that workers share, see
             :func:`fedray.cluster.work.memory.anonymous_file`; None if there is none.
+        compiled: exact sums of large models have their compiled loop.
         plugins: one sentence for each plugin of ``fedray.parts`` that cannot be imported.
         slurm: the Slurm of this machine; None: there is none.
         run_dir: the folder of runs, if one was asked for.
@@ -116,6 +118,7 @@ class Facts:
     token: str
     token_mode: int | None
     buffers: str | None = None
+    compiled: bool = True
     plugins: tuple[str, ...] = ()
     slurm: Slurm | None = None
     run_dir: Folder | None = None
@@ -148,6 +151,7 @@ def gather(run_dir: str | None = None) -> Facts:
         token=token,
         token_mode=_mode(token),
         buffers=_buffers(),
+        compiled=library() is not None,
         plugins=load_plugins(),
         slurm=_slurm(),
         run_dir=None if run_dir is None else look_at(run_dir),

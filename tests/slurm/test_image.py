@@ -19,7 +19,13 @@ def section(name: str) -> list[str]:
 
 def test_the_files_are_those_that_the_package_is_built_from() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    needed = {"pyproject.toml", "constraints.txt", project["project"]["readme"], *project["project"]["license-files"]}
+    needed = {
+        "pyproject.toml",
+        "constraints.txt",
+        "hatch_build.py",
+        project["project"]["readme"],
+        *project["project"]["license-files"],
+    }
     needed |= set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
     copied = [line.split() for line in section("files")]
     assert {source for source, _ in copied} == needed
@@ -27,7 +33,9 @@ def test_the_files_are_those_that_the_package_is_built_from() -> None:
 
 
 def test_it_is_installed_with_the_pins_that_are_tested_on_a_python_that_fits() -> None:
-    assert section("post") == ["python -m pip install --no-cache-dir -c /opt/fedray/constraints.txt /opt/fedray"]
+    compiler, install = section("post")
+    assert compiler.endswith("apt-get install -y --no-install-recommends gcc libc6-dev")
+    assert install == "python -m pip install --no-cache-dir -c /opt/fedray/constraints.txt /opt/fedray"
     found = re.search(r"^From: python:3\.(\d+)-slim$", RECIPE.read_text(), flags=re.MULTILINE)
     assert found is not None
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
