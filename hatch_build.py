@@ -53,7 +53,7 @@ def build(source: Path) -> Path | None:
         return None
     new.replace(made)
     # Those of other machines that share the folder stay.
-    for other in set(made.parent.glob(f"{made.name.rpartition('-')[0]}-*.so")) - {made}:
+    for other in set(made.parent.glob(f"{made.name.rpartition('-')[0]}-*.library")) - {made}:
         other.unlink(missing_ok=True)
     return made
 

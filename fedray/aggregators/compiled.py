@@ -18,9 +18,12 @@ FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-
 
 
 def library_path(source: Path = SOURCE) -> Path:
-    """Return the place of a source's library for this machine: no library of another source is ever taken for it."""
+    """Return the place of a source's library for this machine: no library of another source is ever taken for it.
+
+    Its name ends as no module's does, which Python would take it for.
+    """
     made_of = source.read_bytes() + " ".join(FLAGS).encode()
-    return source.with_name(f"{source.stem}-{platform.machine()}-{hashlib.sha256(made_of).hexdigest()[:12]}.so")
+    return source.with_name(f"{source.stem}-{platform.machine()}-{hashlib.sha256(made_of).hexdigest()[:12]}.library")
 
 
 def load(source: Path) -> ctypes.CDLL | None:

@@ -111,7 +111,7 @@ def test_a_compiler_that_is_not_there_or_fails_leaves_nothing(
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 def test_a_library_of_another_source_is_not_loaded_and_gives_way(source: Path) -> None:
-    elsewhere = source.with_name("exact-sparc64-0123456789ab.so")
+    elsewhere = source.with_name("exact-sparc64-0123456789ab.library")
     elsewhere.touch()
     first = build(source)
     assert first is not None
@@ -120,4 +120,4 @@ def test_a_library_of_another_source_is_not_loaded_and_gives_way(source: Path) -
     assert compiled.load(source) is None
     second = build(source)
     assert second not in {None, first}
-    assert sorted(source.parent.glob("*.so")) == sorted([second, elsewhere])
+    assert sorted(source.parent.glob("*.library")) == sorted([second, elsewhere])
