@@ -161,12 +161,15 @@ def spent(releases: Iterable[Release], delta: float, accountant: Accountant = "p
 
 def _dearest(releases: Iterable[Release], delta: float, accountant: Accountant, pace: Pace) -> float:
     """Return the epsilon of who pays most: of each way to take turns somebody may be in any group."""
+    found = tuple(releases)
+    if all(each.turns == 1 for each in found):
+        return _spent(_joined(found), delta, accountant, pace)
     ways: dict[int, dict[int, list[Release]]] = {}
-    for each in releases:
+    for each in found:
         ways.setdefault(each.turns, {}).setdefault(each.turn, []).append(replace(each, turns=1, turn=0))
     choices = [{_joined(group) for group in groups.values()} for groups in ways.values()]
     each_of = {_joined(itertools.chain.from_iterable(chosen)) for chosen in itertools.product(*choices)}
-    return max((_spent(found, delta, accountant, pace) for found in each_of), default=0.0)
+    return max((_spent(each, delta, accountant, pace) for each in each_of), default=0.0)
 
 
 def releases_within(
@@ -294,9 +297,8 @@ def _summed(releases: tuple[Release, ...], delta: float) -> float:
 
     curves = [(each.count, *_divergences(replace(each, count=1))) for each in releases]
     total = sum(count * curve for count, _, curve in curves)
-    with quieted("absl"):
-        # It goes through them one by one, which takes numbers of numpy four times as long.
-        found = float(compute_epsilon(curves[0][1], total.tolist(), delta)[0])
+    # It goes through them one by one, which takes numbers of numpy four times as long.
+    found = float(compute_epsilon(curves[0][1], total.tolist(), delta)[0])
     return found if found < _LARGEST else math.inf
 
 
