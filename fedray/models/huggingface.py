@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from fedray.config.registry import nearest
 from fedray.core.errors import ConfigError, listed, one_line
 from fedray.data.spec import DataSpec
+from fedray.models.converted import lies_in, of_converted
 from fedray.models.fit import check_dropout, misfit
 from fedray.models.hosted import Hosted
 from fedray.models.pretrained import of_shapes, of_weights
@@ -87,7 +89,7 @@ class HuggingFace:
     """A model of transformers, read from a folder that ``save_pretrained`` wrote (``pip install fedray[llm]``).
 
     Nothing is downloaded, and no code of the folder runs: it needs ``config.json`` and safetensors.  With ``lora`` the
-    base is frozen in ``dtype``, mapped from its file where it is stored so, held once in a process, and in no vector;
+    base is frozen in ``dtype``, mapped from its file, or from one that has it so, held once on a node, in no vector;
     adapters, and a new head, are float32 and are what clients train.  Without it all parameters are trained, in
     float32.  Logits come in float32.
 
@@ -146,7 +148,9 @@ class HuggingFace:
         with _quiet(transformers):
             try:
                 model, new = self._read(getattr(transformers, _CLASSES[head]), options)
-            except (OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
+            except ConfigError:
+                raise
+            except (OSError, RuntimeError, ValueError, KeyError, ImportError, SafetensorError) as error:
                 raise ConfigError(f"model.path: {folder} cannot be read as a {head} model: {one_line(error)}") from None
             if new and head == "causal_lm":
                 raise ConfigError(f"model.path: {folder} lacks the weights {listed(new)}: save the whole model there")
@@ -164,15 +168,18 @@ class HuggingFace:
     def _read(self, maker: Any, options: dict[str, Any]) -> tuple[Any, list[str]]:
         """Return the base, and the names of the weights that the folder lacks; arguments as for ``of_weights``."""
         folder, dtype = Path(self.path), getattr(torch, self.dtype)
+        if self.quantization is None and builds_shapes():
+            return of_shapes(maker, folder, dtype, options)
         if self.quantization is None:
-            return (of_shapes if builds_shapes() else of_weights)(maker, folder, dtype, options)
+            as_it_lies = self.lora is None or lies_in(folder, dtype)
+            return (of_weights if as_it_lies else of_converted)(maker, folder, dtype, options)
         with shapes_alone():
             shapes, new = of_shapes(maker, folder, dtype, options)
         whole = kept_whole(shapes, new)
         if builds_shapes():
             count_as(shapes, self.quantization, whole)
             return shapes, new
-        model, new = of_weights(maker, folder, dtype, options | loading(self.quantization, dtype, whole))
+        model, new = of_converted(maker, folder, dtype, options | loading(self.quantization, dtype, whole))
         keep_still(model)
         return model, new
 

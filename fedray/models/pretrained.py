@@ -39,20 +39,3 @@ def of_shapes(maker: Any, folder: Path, dtype: torch.dtype, options: Mapping[str
         return model, []
     base = f"{model.base_model_prefix}."
     return model, sorted(name for name, _ in model.named_parameters() if not name.startswith(base))
-
-
-def stored_type(folder: Path) -> str | None:
-    """Return the type of the weights in a folder, by its ``config.json``, such as ``bfloat16``; None: it does not say.
-
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     _ = Path(folder, "config.json").write_text('{"torch_dtype": "bfloat16"}')
-    ...     stored_type(Path(folder))
-    'bfloat16'
-    """
-    try:
-        said = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
-        return None
-    found = said.get("dtype") or said.get("torch_dtype")
-    return None if found is None else str(found).removeprefix("torch.")

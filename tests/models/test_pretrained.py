@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
 from fedray.data.spec import DataSpec
 from fedray.models import HuggingFace, Lora
-from fedray.models.pretrained import stored_type
 from fedray.models.shapes import Shaped
 
 TOKENS = DataSpec(shape=(6,), outputs=24, vocabulary=24)
@@ -50,9 +48,3 @@ def test_shapes_have_the_layout_of_the_weights_and_need_none(
     }
     with pytest.raises(ConfigError, match="cannot be read as a"):
         model.build(spec)
-
-
-def test_a_folder_that_does_not_say_its_type(tmp_path: Path) -> None:
-    assert stored_type(tmp_path) is None
-    (tmp_path / "config.json").write_text('{"dtype": "float16"}')
-    assert getattr(torch, stored_type(tmp_path) or "") == torch.float16

@@ -19,7 +19,6 @@ from fedray.local.modes import train_mode
 from fedray.local.schedule import batch_widths
 from fedray.local.sharded import units
 from fedray.local.task import LocalTask
-from fedray.models.pretrained import stored_type
 from fedray.models.prototype import peek
 from fedray.models.quantized import bytes_of
 from fedray.models.shared import base_of
@@ -148,9 +147,7 @@ def _frozen(task: LocalTask) -> dict[str, Any]:
     held = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     for tensor in task.layout.tensors(module).values():
         held.pop(id(tensor), None)
-    frozen, folder = sum(map(bytes_of, held.values())), base_of(module)
-    kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in held.values() if tensor.dim() > 1}
-    mapped = folder is not None and kinds == {stored_type(folder)}
+    frozen, mapped = sum(map(bytes_of, held.values())), base_of(module) is not None
     return {"frozen": frozen, "mapped": mapped, "built": _FLOAT * task.layout.size}
 
 
