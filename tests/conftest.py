@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,10 @@ from hypothesis import settings
 
 # Flower, the oracle of server optimizers, reports its use to a server unless told otherwise before its import.
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+
+# A shell lets jobs in its background ignore Ctrl-C, and so would every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The thread count changes bits (matmul, sums), and two threads on a shared machine are slower than one.
 torch.set_num_threads(1)
