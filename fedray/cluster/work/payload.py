@@ -43,6 +43,7 @@ class Payload:
         """Return the job, its data beside it on this node's disk until ``holding`` is closed."""
         if self.folder is not None:
             self._bring(Path(self.folder), holding)
+        # From the run's driver: only who is in its Ray can call an actor, and has run code there already.
         job: Job = pickle.loads(self.job)
         return job
 
