@@ -27,6 +27,10 @@ _FORM = "quantization_config"
 _FILES: dict[str, str] = {"max_shard_size": "1GB"}
 
 
+_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+"""Types, as safetensors names them."""
+
+
 def lies_in(folder: Path, dtype: torch.dtype) -> bool:
     """Return whether all weights in a folder are stored in a type, or are no numbers with a point.
 
@@ -34,17 +38,13 @@ def lies_in(folder: Path, dtype: torch.dtype) -> bool:
         folder: of safetensors files.
         dtype: the type.
     """
-    empty = torch.empty(0, dtype=dtype)
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(str(file), framework="pt") as opened:
             for name in opened.keys():  # noqa: SIM118 - it is no mapping
                 kind = opened.get_slice(name).get_dtype()
-                if kind.startswith(("F", "BF")) and kind != _NAMES[empty.dtype]:
+                if kind.startswith(("F", "BF")) and kind != _NAMES[dtype]:
                     return False
     return True
-
-
-_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 
 
 def of_converted(maker: Any, folder: Path, dtype: torch.dtype, options: Mapping[str, Any]) -> tuple[Any, list[str]]:
