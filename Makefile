@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -
 # A stamp is newer than what it was built from, so a second `make` installs nothing.
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
-# An installation compiles the last two.
+# By the last two an installation compiles its library.
 BUILT := pyproject.toml constraints.txt hatch_build.py fedray/aggregators/exact.c
 
 # Tests start processes by the hundred, each of which would compile fedray anew.

@@ -94,6 +94,17 @@ def test_vectors_with_gaps_are_summed_too() -> None:
     assert not spread[1::2].any()
 
 
+def test_what_is_shorter_or_of_another_type_is_not_read_as_if_it_were_not() -> None:
+    narrow, wide, start = torch.zeros(50, dtype=torch.float64), torch.zeros(50, dtype=torch.float64), torch.zeros(50)
+    with pytest.raises(ValueError, match="shape"):
+        add_change(narrow, torch.zeros(49), start)
+    assert not narrow.any()
+    end = torch.rand(50, generator=torch.Generator().manual_seed(9))
+    assert add_change(narrow, end, start)
+    assert add_change(wide, end.double(), start)
+    assert torch.equal(narrow, wide)
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return Path(shutil.copy(SOURCE, tmp_path))
