@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 from torch.optim import Optimizer
 
-LARGE = 1 << 20
-"""The entries from which on it is worth the calls: 4 MB of gradients."""
+LARGE = 1 << 22
+"""The entries from which on it is worth the calls and the walk through the graph: 16 MB of gradients."""
 
 
 class EarlySteps:

@@ -1,13 +1,16 @@
 """The order of images in memory where clients step one by one on a CPU: a deterministic rule, decided once for a run.
 
 Torch's convolutions and poolings on a CPU are faster where the channels of a place lie next to each other
-(``torch.channels_last``), and give what they take in the same order, so that it is enough to hand them such inputs.
-Weights stay as they lie in the vector, and so does everything that is sent, saved or exported.
+(``torch.channels_last``), and give what they take in the same order, so that it is enough to hand them such inputs, and
+such gradients where a reshape ends them.  Weights stay as they lie in the vector, and so does everything that is sent,
+saved or exported.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -32,8 +35,9 @@ gradient comes in the order of its inputs and is put into that of the vector.
 """
 
 _ROWS = 4
-_OUTPUTS, _GRADIENTS = 1e-3, 5e-2
-"""The largest differences that count as rounding: of outputs, over the largest; of gradients, of their norms.
+_OUTPUTS, _GRADIENTS, _NOISE = 1e-3, 5e-2, 1e-4
+"""The largest differences that count as rounding: of outputs, over the largest; of gradients, of their norms, and of
+that of all gradients.
 
 Where two numbers are nearly equal a pooling may take the other one, whose gradient is another.
 """
@@ -109,11 +113,11 @@ def _tried(task: LocalTask) -> float:
     """Return the numbers of convolutions in a step for each of their weights; _Unfit where the model cannot be so."""
     x, y = _batch(task)
     try:
-        plain, _ = _step(task, x, y)
+        plain, _ = _step(task, MemoryFormat(), x, y)
     except Exception as error:
         raise _Unfit(f"it cannot be tried here ({type(error).__name__}: {one_line(error)[:120]})") from None
     try:
-        other, counted = _step(task, MemoryFormat(True).put(x), y)
+        other, counted = _step(task, MemoryFormat(True), x, y)
     except Exception as error:
         raise _Unfit(
             f"the model does not run with channels-last inputs ({type(error).__name__}: {one_line(error)[:120]})"
@@ -121,26 +125,29 @@ def _tried(task: LocalTask) -> float:
     (output, *grads), (moved, *others) = plain, other
     most = float(output.abs().nan_to_num().max()) if output.numel() else 0.0
     same = torch.allclose(moved, output, rtol=0.0, atol=_OUTPUTS * (most or 1.0), equal_nan=True)
-    if not same or any(_apart(one, two) for one, two in zip(grads, others, strict=True)):
+    if not same or _apart(grads, others):
         raise _Unfit("the model gives something else with channels-last inputs")
     if not counted.numbers:
         raise _Unfit("no convolution gets its inputs in that order")
     return counted.numbers / len(y) * usual_batch(task) / counted.weights
 
 
-def _apart(one: Tensor, two: Tensor) -> bool:
-    norm = float(one.nan_to_num().double().norm())
-    return float((one - two).nan_to_num().double().norm()) > _GRADIENTS * (norm or 1.0)
+def _apart(grads: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    norms = [float(grad.nan_to_num().double().norm()) for grad in grads]
+    # That of a bias before a batch norm is rounding alone, beside gradients that are none.
+    noise = _NOISE * math.hypot(*norms)
+    changes = (float((one - two).nan_to_num().double().norm()) for one, two in zip(grads, others, strict=True))
+    return any(change > _GRADIENTS * norm + noise for change, norm in zip(changes, norms, strict=True))
 
 
-def _step(task: LocalTask, x: Inputs, y: Tensor) -> tuple[list[Tensor], _Count]:
-    """Return outputs and gradients of a first step, and what its forward pass counts."""
+def _step(task: LocalTask, order: MemoryFormat, x: Inputs, y: Tensor) -> tuple[list[Tensor], _Count]:
+    """Return outputs and gradients of a first step with images in an order, and what its forward pass counts."""
     module, counting = train_mode(task.model_fn()), _Count()
     trained = [p for p in module.parameters() if p.requires_grad]
     dropout = NamedDropout(task.seed) if has_dropout(module) else None
     with named(task.seed, "local"), torch.enable_grad(), dropout or contextlib.nullcontext():
         with counting:
-            output = outputs_of(module, x)
+            output = order.keep(outputs_of(module, order.put(x)))
         loss = task.loss_fn(output, y)
         grads = torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True)
     return [output.detach().float(), *grads], counting

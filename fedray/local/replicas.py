@@ -93,7 +93,7 @@ class Replica:
         """
         x, y = self._task.format.put(x.to(self.device)), y.to(self.device)
         with autocast(self._task.args.precision, self.device):
-            output = outputs_of(self.module, x)
+            output = self._task.format.keep(outputs_of(self.module, x))
             if by is not None and (found := summed(self._loss)) is not None:
                 return found.sums(output, y).sum() / by.to(self.device).clamp(min=1)
             loss = batch_loss(self._loss, output, y)

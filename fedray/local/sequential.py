@@ -116,8 +116,8 @@ class SequentialStepper:
 
     def forward(self, step: Step, params: Tensor | None, batch: Batch, train: bool) -> Output:
         """See :meth:`fedray.local.steppers.Stepper.forward`."""
-        module, device = self._first.module, self._first.device
-        x = self._task.format.put(batch.x[0].to(device))
+        module, device, order = self._first.module, self._first.device, self._task.format
+        x = order.put(batch.x[0].to(device))
         self._turn(step)
         with (
             autocast(self._task.args.precision, device),
@@ -126,7 +126,7 @@ class SequentialStepper:
             watched(module, self._head) as seen,
         ):
             if params is None and step.attached:
-                logits = outputs_of(module, x)
+                logits = order.keep(outputs_of(module, x))
             else:
                 layout = self._task.layout
                 row = (step.params if params is None else params).reshape(1, -1)
@@ -135,7 +135,7 @@ class SequentialStepper:
                 if row.shape[1] > layout.trained:
                     buffers |= {name: buffer[0].clone() for name, buffer in layout.buffers_of(row).items()}
                 with self._standing.of({**own, **buffers}):
-                    logits = outputs_of(module, x)
+                    logits = order.keep(outputs_of(module, x))
         self._forward_ends()
         return Output(logits.unsqueeze(0), seen[0].unsqueeze(0) if len(seen) == 1 else None, batch)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -58,25 +59,46 @@ def decided(
 @pytest.mark.parametrize("channels", [1, 3])
 def test_clients_train_as_with_contiguous_images_up_to_rounding(channels: int) -> None:
     """Dropout draws the same masks, whose places are those of the image and not of memory."""
-    seen: list[Tensor] = []
-
-    def build() -> nn.Module:
-        module = cnn(channels)
-        next(module.children()).register_forward_hook(lambda part, args, out: seen.append(out))
-        return module
-
-    task = decided(build, channels=channels)
+    task = decided(lambda: cnn(channels), channels=channels)
     assert task.format.channels_last
     assert "channels_last: convolutions read and write" in task.format.reason
     assert f"memory format: {task.format.reason}" in task.notes
-    seen.clear()
     moved = train(task, range(3)).parts["delta"]
-    assert all(out.is_contiguous(memory_format=torch.channels_last) for out in seen)
     plain = train(replace(task, format=MemoryFormat()), range(3)).parts["delta"]
     assert relative(moved, plain) < 1e-5
     assert float(plain.abs().max()) > 1e-3
     again = train(task, range(3)).parts["delta"]
     assert torch.equal(again, moved)
+
+
+@pytest.mark.parametrize("layer", [nn.ReLU(), nn.MaxPool2d(2), nn.AvgPool2d(3), nn.BatchNorm2d(4)])
+@pytest.mark.parametrize("gradients", [False, True])
+def test_images_and_their_gradients_are_in_channels_last_order(layer: nn.Module, gradients: bool) -> None:
+    """Gradients, too, which a reshape hands back in the other order; an error tells, as what hooks note is put back."""
+    judging = False
+
+    def check(image: Tensor) -> None:
+        if judging and not image.is_contiguous(memory_format=torch.channels_last):
+            raise ValueError("the usual order")
+
+    def look(part: nn.Module, args: Any, out: Tensor) -> None:
+        if not gradients:
+            check(out)
+        elif out.requires_grad:
+            out.register_hook(check)
+
+    def build() -> nn.Module:
+        layers = nn.Conv2d(3, 4, 3), copy.deepcopy(layer)
+        for part in layers:
+            part.register_forward_hook(look)
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(layer(torch.zeros(2, 4, 8, 8))[0].numel(), 3))
+
+    task = decided(build)
+    assert task.format.channels_last
+    judging = True
+    assert train(task, range(3)).parts["delta"].isfinite().all()
+    with pytest.raises(ValueError, match="the usual order"):
+        train(replace(task, format=MemoryFormat()), range(3))
 
 
 @pytest.mark.parametrize(
