@@ -69,7 +69,8 @@ def compiled(facts: Facts) -> Iterator[Finding]:
     if facts.compiled:
         yield Finding("ok", "exact sums", "compiled")
     else:
-        advice = "install a C compiler (Debian: gcc), then fedray again: pip install --force-reinstall --no-deps ..."
+        again = "--force-reinstall --no-deps --no-cache-dir"
+        advice = f"install a C compiler (Debian: gcc), then fedray as before with pip's {again}"
         text = "by numpy: on CPUs, rounds of models of tens of millions of parameters take up to half as long again"
         yield Finding("warning", "exact sums", text, advice)
 

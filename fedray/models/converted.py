@@ -24,9 +24,6 @@ from fedray.rundir.names import CACHE, cache_folder
 _FORM = "quantization_config"
 """The argument of ``from_pretrained`` that a folder of quantized weights names itself."""
 
-_FILES: dict[str, str] = {"max_shard_size": "1GB"}
-
-
 _NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 """Types, as safetensors names them."""
 
@@ -92,7 +89,7 @@ def _write(place: Path, made: Any, new: list[str], folder: Path, dtype: torch.dt
         begun.mkdir(parents=True)
         # A state dict that is given is not looked at where weights are quantized.
         made._keys_to_ignore_on_save = [*(made._keys_to_ignore_on_save or []), *new]
-        made.save_pretrained(begun, **_FILES)
+        made.save_pretrained(begun, max_shard_size="1GB")
         begun.rename(place)
     except (OSError, SafetensorError) as error:
         if not place.is_dir():

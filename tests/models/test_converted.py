@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +114,18 @@ def test_two_that_make_it_at_once_have_one(tmp_path: Path, kept: Path, monkeypat
     assert len(list(kept.iterdir())) == 1
 
 
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file of this process may be larger than 10,000 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 @pytest.mark.parametrize("disk", ["no folder", "full"])
 def test_a_disk_that_does_not_take_it_is_said_in_one_line(
-    tmp_path: Path, kept: Path, disk: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, kept: Path, disk: str, request: pytest.FixtureRequest
 ) -> None:
     from tests.models.hosted import saved
 
@@ -122,7 +133,7 @@ def test_a_disk_that_does_not_take_it_is_said_in_one_line(
     kept.parent.mkdir()
     if disk == "full":
         kept.mkdir()
-        monkeypatch.setattr(converted, "_FILES", {"max_shard_size": "1GB", "variant": "x/y"})  # a file in no folder
+        request.getfixturevalue("small_files")
     else:
         kept.touch()
     with pytest.raises(ConfigError, match=r"^model: .* as bfloat16.*held once on a node.*FEDRAY_CACHE$"):
