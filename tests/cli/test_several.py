@@ -67,6 +67,7 @@ def long(small: Path) -> Path:
     return small
 
 
+@pytest.mark.slow
 def test_the_run_that_is_stopped_by_its_folder_is_named_and_goes_on(cli: Cli, long: Path, begun: Begun) -> None:
     names = begun(2, stop_run)
     outcome = cli("sweep", long, "seed=1,2,3")
@@ -88,6 +89,7 @@ def test_all_are_stopped_by_the_folder_of_all(cli: Cli, long: Path, begun: Begun
     assert status("sweeps/small/seed=2") == "stopped"
 
 
+@pytest.mark.slow
 def test_what_is_chosen_by_a_stopped_run_waits_for_it(cli: Cli, long: Path, begun: Begun) -> None:
     """Else who goes on from a rung would depend on it."""
     words = ["local.epochs=1,2", "--by", "test.loss", "--rungs", "200", "--factor", "2", "-q"]
@@ -104,6 +106,7 @@ def test_what_is_chosen_by_a_stopped_run_waits_for_it(cli: Cli, long: Path, begu
     assert Path("one/table.json").read_bytes() == Path("two/table.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_of_a_comparison_too(cli: Cli, long: Path, begun: Begun) -> None:
     names = begun(1, stop_run)
     outcome = cli("compare", long, "data.holdout=0.25")
