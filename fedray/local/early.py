@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 from torch.optim import Optimizer
 
+from fedray.local.gradients import backward_nodes
+
 LARGE = 1 << 22
 """The entries from which on it is worth the calls and the walk through the graph: 16 MB of gradients."""
 
@@ -92,16 +94,10 @@ def ends_with_gradients(loss: Tensor, tensors: Sequence[Tensor]) -> bool:
         (tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes, index) for index, tensor in enumerate(tensors)
     )
     of = {id(tensor): index for index, tensor in enumerate(tensors)}
-    seen, waiting = set[Any](), [loss.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
+    for node in backward_nodes(loss):
         if isinstance(node, BackwardCFunction):
             return False
         behind = [following for following, _ in node.next_functions]
-        waiting += behind
         for name in _saved_by(type(node)):
             found = getattr(node, name)
             for each in found if isinstance(found, tuple) else (found,):

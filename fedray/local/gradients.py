@@ -1,9 +1,12 @@
-"""Gradients of losses, one for each client."""
+"""Gradients of losses, one for each client, and the nodes of the backward passes that find them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from fedray.core.draws import NO_LOOK, Look
 
@@ -26,3 +29,19 @@ def gradient_of(loss: Tensor, params: Tensor, graph: bool = False, look: Look = 
     found = torch.autograd.grad(loss.sum(), params, create_graph=graph, allow_unused=True, materialize_grads=True)
     look.backward_ends()
     return found[0]
+
+
+def backward_nodes(output: Tensor) -> Iterator[Node]:
+    """Yield each node of the backward pass of a tensor once, its own first.
+
+    >>> weight = torch.ones(2, requires_grad=True)
+    >>> [node.name() for node in backward_nodes((2 * weight).exp())]
+    ['ExpBackward0', 'MulBackward0', 'torch::autograd::AccumulateGrad']
+    """
+    waiting, seen = [output.grad_fn], set[Node]()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            waiting += (behind for behind, _ in node.next_functions)

@@ -22,6 +22,7 @@ from fedray.data.augment_chain import Augment
 from fedray.data.columns.base import ClientData
 from fedray.data.columns.inputs import Inputs, like
 from fedray.local.class_weights import unweighted
+from fedray.local.gradients import backward_nodes
 from fedray.local.lanes import Lanes
 from fedray.local.moments import Moments, moments_of
 from fedray.local.private import ExamplePrivacy
@@ -106,13 +107,7 @@ class MemoryFormat:
         A reshape of an image in this order, as ``nn.Flatten`` makes it, copies it, and hands back a gradient in the
         usual order, with which poolings, norms and activations before it take two to eight times as long.
         """
-        waiting, seen = [output.grad_fn if self.channels_last else None], set[Any]()
-        while waiting:
-            node = waiting.pop()
-            if node is None or node in seen:
-                continue
-            seen.add(node)
-            waiting += (behind for behind, _ in node.next_functions)
+        for node in backward_nodes(output) if self.channels_last else ():
             if node.name() == "CloneBackward0":
                 node.register_hook(_handed_back)
         return output
