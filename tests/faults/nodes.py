@@ -7,7 +7,6 @@ import gc
 import json
 import os
 import shutil
-import signal
 import tempfile
 import threading
 import time
@@ -158,8 +157,11 @@ class Nodes:
         """Everything of a node that there still is, silent or not."""
         member = self._members.pop(name)
         for pid in self.processes("", name):
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(pid)
+                # An agent of Ray overwrites its environment by its title, and ends with nobody once it was stopped.
+                for each in (process, *process.children(recursive=True)):
+                    each.kill()
         self._cluster.remove_node(member, allow_graceful=False)
         self._cluster.wait_for_nodes(DEADLINE)
 
