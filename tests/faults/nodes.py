@@ -156,12 +156,15 @@ class Nodes:
     def kill(self, name: str) -> None:
         """Everything of a node that there still is, silent or not."""
         member = self._members.pop(name)
+        found = set[psutil.Process]()
         for pid in self.processes("", name):
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(pid)
                 # An agent of Ray overwrites its environment by its title, and ends with nobody once it was stopped.
-                for each in (process, *process.children(recursive=True)):
-                    each.kill()
+                found |= {process, *process.children(recursive=True)}
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         self._cluster.remove_node(member, allow_graceful=False)
         self._cluster.wait_for_nodes(DEADLINE)
 
