@@ -128,6 +128,9 @@ class _Spawner:
         process.last = process.host.serve.remote()
         return Connection(process.endpoint)
 
+    def check(self) -> None:
+        pass
+
     def kill(self, worker: Worker) -> None:
         """Take its process back, or start one in its place: it has hung up, or is dead."""
         process = self._processes.pop(worker.rank)

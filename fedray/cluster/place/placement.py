@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import ray
 from ray._private.state import available_resources_per_node
 from rich.filesize import decimal
+
+from fedray.core.errors import listed
 
 _BECOMES_FREE, _LONGEST, _LOOK = 1.0, 20.0, 0.05
 """The seconds in which nothing became free after which nothing will; those to look in all; those between two looks."""
@@ -102,6 +105,10 @@ class Slot:
     ranks: int = 1
     places: tuple[tuple[str, str], ...] = ()
 
+    def nodes(self, home: str) -> list[str]:
+        """Return the id of the node of each rank, given that of the group's node."""
+        return [node for node, _ in self.places] or [home] * self.ranks
+
     @property
     def is_silos_own(self) -> bool:
         """True for a silo's own worker, which the rest of the node can do without."""
@@ -131,6 +138,12 @@ class GroupSpec:
         """Ids of the nodes that its workers are on."""
         return frozenset([self.node]).union(node for slot in self.slots for node, _ in slot.places)
 
+    @property
+    def where(self) -> str:
+        """Its place in words."""
+        names = {self.node: self.name} | {node: name for slot in self.slots for node, name in slot.places}
+        return f"node {self.name}" if len(names) == 1 else f"the worker on {listed(names.values())}"
+
     def pins(self, ranks: Collection[int]) -> frozenset[str | None]:
         """Return the pins of the items that these of its workers do."""
         return frozenset().union(*(self.slots[rank].silos for rank in ranks))
@@ -140,6 +153,20 @@ class GroupSpec:
         return sum(pin in self.slots[rank].silos for rank in ranks)
 
 
+def reserved(groups: Iterable[GroupSpec]) -> dict[str, Counter[str]]:
+    """Return what the workers of some groups reserve, by node id, in Ray's words.
+
+    >>> reserved([GroupSpec("1", "a", [Slot(Size(3.0), ranks=3, places=(("1", "a"), ("1", "a"), ("2", "b")))])])
+    {'1': Counter({'CPU': 2.0}), '2': Counter({'CPU': 1.0})}
+    """
+    found: dict[str, Counter[str]] = {}
+    for group in groups:
+        for slot in group.slots:
+            for node in slot.nodes(group.node):
+                found.setdefault(node, Counter()).update(slot.size.share(slot.ranks).resources())
+    return found
+
+
 def alive() -> list[Node]:
     """Return the nodes of the connected cluster, in a fixed order."""
     found = [
@@ -147,7 +174,12 @@ def alive() -> list[Node]:
         for node in ray.nodes()
         if node["Alive"]
     ]
-    return sorted(found, key=lambda node: (node.name, node.id))
+    return sorted(found, key=place_of)
+
+
+def place_of(node: Node) -> tuple[str, str]:
+    """Return what nodes are ordered by."""
+    return node.name, node.id
 
 
 def held_by_others(nodes: Sequence[Node], own: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:

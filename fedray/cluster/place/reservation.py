@@ -21,6 +21,7 @@ from ray.util.placement_group import (
 from rich.filesize import decimal
 
 from fedray.cluster.place.placement import GroupSpec, Size, alive
+from fedray.cluster.place.presence import Presence
 from fedray.core.errors import RunFailed, counted
 from fedray.run.interrupt import StoppedEarly
 
@@ -63,10 +64,10 @@ class Reservation:
     def of(cls, spec: GroupSpec) -> Reservation:
         """Ask for it, see :func:`reserve`."""
         shared = [
-            (slot.places[rank][0] if slot.places else spec.node, slot.size.share(slot.ranks))
+            (node, slot.size.share(slot.ranks))
             for slot in spec.slots
             if not slot.is_silos_own
-            for rank in range(slot.ranks)
+            for node in slot.nodes(spec.node)
         ]
         together = reserve([node for node, _ in shared], [size for _, size in shared]) if shared else None
         first = accumulate((0 if slot.is_silos_own else slot.ranks for slot in spec.slots), initial=0)
@@ -83,14 +84,19 @@ class Reservation:
             stopping: asked often; once true, it is waited for no longer.
 
         Raises:
-            RunFailed: it was not granted in time; says what is wanted, what the node has, and what is free.
+            RunFailed: it was not granted in time; says what is wanted, what the node has, and what is free. Or a node
+                of it left the cluster.
             StoppedEarly: ``stopping`` said so.
         """
         last = time.monotonic() + self.spec.start_timeout
+        presence = Presence(self.spec)
         while self.together is not None and not self.together.wait(_PATIENCE):
             if stopping():
                 self.close()
                 raise StoppedEarly("stopped before there was room for a worker")
+            if gone := presence.gone():
+                self.close()
+                raise RunFailed(gone)
             if time.monotonic() > last:
                 self.close()
                 raise RunFailed(self._why_not())

@@ -7,7 +7,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fedray.cluster.place.placement import GroupSpec, Node, Size, Slot, held_by_others, worker_counts
+from fedray.cluster.place.placement import (
+    GroupSpec,
+    Node,
+    Size,
+    Slot,
+    held_by_others,
+    place_of,
+    reserved,
+    worker_counts,
+)
 from fedray.cluster.place.spans import Places, spans
 from fedray.config.sections import ClusterSection
 from fedray.core.errors import counted, listed
@@ -54,15 +63,24 @@ def wanted(args: WorkerArgs) -> str:
     return f"{counted(args.workers, 'worker')} of {args.size}"
 
 
-def group_specs(nodes: Sequence[Node], args: WorkerArgs, here: str) -> list[GroupSpec]:
+def group_specs(
+    nodes: Sequence[Node],
+    args: WorkerArgs,
+    here: str,
+    others: Sequence[Node] = (),
+    groups: Sequence[GroupSpec] = (),
+) -> list[GroupSpec]:
     """Decide the worker groups of some nodes; a node without room for any worker gets none, which is told.
 
     Args:
         nodes: the nodes that may have groups.
         args: the placement of workers.
         here: id of the driver's node.
+        others: further nodes, which may have ranks of a worker on several nodes.
+        groups: the groups there are.
     """
-    driver = {here: args.driver.resources()}
+    ours = reserved(groups)
+    ours.setdefault(here, Counter()).update(args.driver.resources())
     taken: dict[str, Counter[str]] = {node.id: Counter() for node in nodes}
     own: dict[str, list[Slot]] = {node.id: [] for node in nodes}
     pins: dict[str, set[str | None]] = {node.id: {None} for node in nodes}
@@ -75,16 +93,16 @@ def group_specs(nodes: Sequence[Node], args: WorkerArgs, here: str) -> list[Grou
             elif silo.size.fits(node.resources):
                 own[node.id].append(Slot(silo.size, frozenset([name])))
                 taken[node.id].update(silo.size.resources())
-    held = held_by_others(nodes, driver) if args.workers == "auto" else {}
+    # The clients of a silo are trained where their data are: by a worker of that node alone.
+    shared = sorted([*nodes, *others], key=place_of) if args.ranks > 1 and not args.silos else []
+    held = held_by_others(shared or nodes, ours) if args.workers == "auto" else {}
     for node in nodes:
         if busy := held.get(node.id):
             _log.info("node %s (%s): others hold %s", node.name, node.size, Size.of(busy))
-    most = args.workers * len(nodes) if isinstance(args.workers, int) else None
-    # The clients of a silo are trained where their data are: by a worker of that node alone.
-    if not args.silos and (spanning := spans(nodes, most, args.size, args.ranks, here, driver, held)):
-        return _spanning(nodes, args, spanning)
-    counts = worker_counts(nodes, args.workers, args.size, args.placement, taken, driver, held)
-    specs = []
+    specs = [_spanning(args, places) for places in spans(shared, args.size, args.ranks, here, ours, held)]
+    used = frozenset[str]().union(*(spec.nodes for spec in specs))
+    nodes = [node for node in nodes if node.id not in used]
+    counts = worker_counts(nodes, args.workers, args.size, args.placement, taken, ours, held)
     for node in nodes:
         slots = [Slot(args.size, frozenset(pins[node.id]), args.ranks)] * counts.get(node.id, 0) + own[node.id]
         if slots:
@@ -94,19 +112,13 @@ def group_specs(nodes: Sequence[Node], args: WorkerArgs, here: str) -> list[Grou
     return specs
 
 
-def _spanning(nodes: Sequence[Node], args: WorkerArgs, spanning: Sequence[Places]) -> list[GroupSpec]:
-    """Return the groups of workers that are on several nodes, each on the node of its first rank."""
-    workers: dict[str, list[Slot]] = {node.id: [] for node in nodes}
-    for places in spanning:
-        counts = Counter(name for _, name in places)
-        _log.info(
-            "no node has room for all ranks of a worker (%s): %s",
-            args.size,
-            listed(f"{count} on {name}" for name, count in counts.items()),
-        )
-        workers[places[0][0]].append(Slot(args.size, ranks=args.ranks, places=places))
-    return [
-        GroupSpec(node.id, node.name, slots, args.patience, args.block_timeout)
-        for node in nodes
-        if (slots := workers[node.id])
-    ]
+def _spanning(args: WorkerArgs, places: Places) -> GroupSpec:
+    """Return the group of a worker that is on several nodes, on the node of its first rank."""
+    counts = Counter(name for _, name in places)
+    _log.info(
+        "no node of these has room for all ranks of a worker (%s): %s",
+        args.size,
+        listed(f"{count} on {name}" for name, count in counts.items()),
+    )
+    slot = Slot(args.size, ranks=args.ranks, places=places)
+    return GroupSpec(*places[0], [slot], args.patience, args.block_timeout)

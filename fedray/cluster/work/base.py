@@ -10,6 +10,10 @@ from fedray.run.usage import Reading
 from fedray.run.worker import Item, Report
 
 
+class GroupLost(Exception):
+    """The error of a group that is gone, with a node of its workers or with its actor, and with it what it folded."""
+
+
 class Group(ABC):
     """A group of workers on one node, as what hands out work sees it.
 
@@ -47,6 +51,10 @@ class Group(ABC):
             items: by their position in the round.
             stopping: asked often; once true, the work is left.
         """
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """End what may be left of a group that is lost, without a word."""
 
     @abstractmethod
     def close(self) -> None:

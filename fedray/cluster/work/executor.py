@@ -15,14 +15,14 @@ from fedray.aggregators.stored import StoredRows
 from fedray.cluster.place.placement import GroupSpec, Node, alive
 from fedray.cluster.place.reservation import Reservation
 from fedray.cluster.place.slots import WorkerArgs
-from fedray.cluster.work.base import Group
+from fedray.cluster.work.base import Group, GroupLost
 from fedray.cluster.work.columns import NodeShare
 from fedray.cluster.work.group import WorkerGroup
 from fedray.cluster.work.ledger import Ledger
 from fedray.cluster.work.node import worker_group
 from fedray.cluster.work.nodes import Nodes
 from fedray.cluster.work.payload import Payload
-from fedray.cluster.work.remote import GroupLost, NodeShelf, RemoteWorkerGroup
+from fedray.cluster.work.remote import NodeShelf, RemoteWorkerGroup
 from fedray.cluster.work.scheduler import Scheduler
 from fedray.cluster.work.transport import Collective, ObjectStore
 from fedray.cluster.work.worker import RoundHeader
@@ -64,6 +64,7 @@ class RayExecutor:
             if args.reduce == "collective"
             else ObjectStore(aggregator, widths)
         )
+        self._parts: Mapping[str, Tensor] = {}
         self._fetched: Accumulator = {}
         self._lost = self._network = 0
         self._scheduler = Scheduler(GroupLost)
@@ -75,9 +76,12 @@ class RayExecutor:
         # Small vectors are added by one thread, as a second one costs more than it saves; large ones by every core,
         # while the workers wait.  What the driver does to vectors is elementwise, so the bits do not depend on it.
         torch.set_num_threads(1 if self._job.task.layout.size < _LARGE else usable_cpus().count)
-        if self.nodes.own:
-            self.nodes.own[0].wait(stopping)
-        else:
+        for group in self.nodes.own[:1]:
+            try:
+                group.wait(stopping)
+            except GroupLost as error:
+                self.nodes.forget(group, error)
+        if not self.nodes.own:
             self.nodes.wait([], stopping)
 
     def global_vector(self, size: int) -> Tensor:
@@ -107,7 +111,16 @@ class RayExecutor:
         self._fetched, self._lost = {}, 0
         for group in self.nodes.own:
             group.begin(self._header, down.parts)
+        self._parts = down.parts
         self._network = self._transport.publish(self._header, down.parts, self.nodes.others, down.moved)
+
+    def _welcome(self, group: Group) -> None:
+        """Make the broadcast of the round, if one has begun, known to one more group."""
+        if isinstance(group, RemoteWorkerGroup):
+            self._transport.welcome(group)
+        elif self._parts:
+            assert isinstance(group, WorkerGroup)
+            group.begin(self._header, self._parts)
 
     def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
         """Let the groups do the items, longest first, each taking more when it is done.
@@ -135,7 +148,7 @@ class RayExecutor:
 
         done = self._scheduler.run(
             ledger,
-            lambda: self.nodes.wait(items, stopping, self._transport.welcome),
+            lambda: self.nodes.wait(items, stopping, self._welcome),
             self._nobody,
             fetch,
             drop,
@@ -196,7 +209,7 @@ class RayExecutor:
         self.nodes.close()
         self._scheduler.close()
         self._ledger = Ledger({})  # it knows who did what, and would keep their memory
-        self._held = None
+        self._held, self._parts = None, {}
 
 
 class _RayStarter:

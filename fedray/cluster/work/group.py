@@ -112,11 +112,17 @@ class WorkerGroup(Group):
         while not enough(self._up()):
             if stopping():
                 return False
+            self._spawner.check()
             self._connect(_PATIENCE)
         return True
 
     def wait(self, stopping: Callable[[], bool] = lambda: False) -> None:
-        """Return when a worker is up for each queue that has workers, or ``stopping`` says so."""
+        """Return when a worker is up for each queue that has workers, or ``stopping`` says so.
+
+        Raises:
+            RunFailed: they do not come up.
+            GroupLost: a node with ranks of its workers has left.
+        """
         self._await(lambda up: up >= {worker.queue for worker in self.workers}, stopping)
 
     def _connect(self, seconds: float) -> None:
@@ -196,6 +202,7 @@ class WorkerGroup(Group):
 
         Raises:
             RunFailed: workers die again and again.
+            GroupLost: a node with ranks of its workers has left.
         """
         ledger = self._ledger
         ledger.items.update(items)
@@ -250,6 +257,7 @@ class WorkerGroup(Group):
                 worker = busy.pop(connection)
                 with self._replacing(worker):
                     self._receive(worker, connection)
+            self._spawner.check()
             self._replace_late(busy)
         self._ledger.count_lost(
             [position for number, queue in enumerate(queues) for position in queue[: self._tickets.taken(number)]]
@@ -309,6 +317,10 @@ class WorkerGroup(Group):
 
     def readings(self) -> list[Reading]:
         return [worker.reading for worker in self.workers if worker.reading]
+
+    def abandon(self) -> None:
+        """See :class:`fedray.cluster.work.base.Group`."""
+        self.close()
 
     def close(self) -> None:
         """End the workers; a second call does nothing."""

@@ -6,15 +6,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import ray
 
 from fedray.cluster.place.placement import GroupSpec, Node
 from fedray.cluster.place.slots import WorkerArgs, group_specs, wanted
-from fedray.cluster.work.base import Group
+from fedray.cluster.work.base import Group, GroupLost
 from fedray.cluster.work.group import WorkerGroup
-from fedray.cluster.work.remote import GroupLost, NodeUnfit, RemoteWorkerGroup
+from fedray.cluster.work.remote import NodeUnfit, RemoteWorkerGroup
 from fedray.core.errors import RunFailed, counted, listed
 from fedray.run.interrupt import StoppedEarly
 from fedray.run.worker import Item
@@ -63,21 +63,28 @@ class Nodes:
         self.settle(starter.alive())
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def settle(self, nodes: Sequence[Node] | None = None) -> list[RemoteWorkerGroup]:
-        """Set up groups on nodes that are new; return those on other nodes.
+    def settle(self, nodes: Sequence[Node] | None = None) -> list[Group]:
+        """Set up groups on nodes that are new, or were those of a group that is lost; return these groups.
 
         Args:
             nodes: the nodes there are; default: those last seen.
         """
-        before = len(self.others)
-        new = [node for node in (self.seen if nodes is None else nodes) if node.id not in self._known]
-        for spec in group_specs(new, self._args, self._starter.here) if new else ():
+        there = self.seen if nodes is None else nodes
+        if all(node.id in self._known for node in there):
+            return []
+        groups: list[Group] = [*self.own, *self.others]
+        # A node has one group at most, as its workers are named after it.
+        homes = self._unfit.union(group.spec.node for group in groups)
+        new = [node for node in there if node.id not in self._known | homes]
+        idle = [node for node in there if node.id in self._known - homes]
+        specs = [group.spec for group in groups]
+        self._known |= {node.id for node in there}
+        for spec in group_specs(new, self._args, self._starter.here, idle, specs) if new else ():
             if spec.node == self._starter.here:
                 self._set_up_own(spec)
             else:
                 self.others.append(self._starter.remote(spec))
-        self._known |= {node.id for node in new}
-        return self.others[before:]
+        return [group for group in [*self.own, *self.others] if group not in groups]
 
     def _set_up_own(self, spec: GroupSpec) -> None:
         """Set up the group of the driver's node; none, as on any other node, if others hold its room."""
@@ -86,10 +93,19 @@ class Nodes:
         except StoppedEarly:
             raise
         except RunFailed as error:
-            if len(self._starter.alive()) == 1:
+            if len(self._starter.alive()) == len(spec.nodes) == 1:
                 raise
-            self._unfit.add(spec.node)
             self._tell(spec, error)
+            self._give_up(spec)
+
+    def _give_up(self, spec: GroupSpec) -> None:
+        """Try nodes no more that cannot hold a group, unless one of them has left: the others may be in another one."""
+        here = {node.id for node in self._starter.alive()}
+        if spec.nodes <= here:
+            self._unfit |= spec.nodes
+        else:
+            self._known -= spec.nodes
+            self.seen = []
 
     def _watch(self) -> None:
         while not self._ended.wait(_WATCH):
@@ -114,30 +130,31 @@ class Nodes:
                 self.forget(group, error)
         return here
 
-    def forget(self, group: RemoteWorkerGroup, error: GroupLost) -> None:
+    def forget(self, group: Group, error: GroupLost) -> None:
         """Do without a group that is lost."""
-        if group not in self.others:
+        groups: list[Any] = self.own if group in self.own else self.others
+        if group not in groups:
             return
         self._tell(group.spec, error)
-        self.others.remove(group)
+        groups.remove(group)
         if isinstance(error, NodeUnfit):
-            self._unfit.add(group.spec.node)
+            self._give_up(group.spec)
         else:
-            self._known.discard(group.spec.node)
+            self._known -= group.spec.nodes
         # A node whose actor died and that is itself alive is settled again, when the watch has seen it after this.
         self.seen = []
         group.abandon()
 
     def _tell(self, spec: GroupSpec, error: Exception) -> None:
         # Its text, as a handler that keeps the error keeps all memory of the frames it passed.
-        _log.warning("round %d: node %s is lost (%s)", self.round, spec.name, str(error))
-        self._last_lost = f"; last was lost: {spec.name} ({error})"
+        _log.warning("round %d: %s is lost (%s)", self.round, spec.where, str(error))
+        self._last_lost = f"; last was lost: {spec.where.removeprefix('node ')} ({error})"
 
     def wait(
         self,
         items: Sequence[Item],
         stopping: Callable[[], bool],
-        welcome: Callable[[RemoteWorkerGroup], None] = lambda group: None,
+        welcome: Callable[[Group], None] = lambda group: None,
     ) -> list[Group]:
         """Return the groups that can work: the first, those that items are pinned to, and as many as there must be.
 

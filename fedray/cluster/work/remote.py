@@ -24,7 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from fedray.aggregators.stored import RowsLost
 from fedray.cluster.place.placement import GroupSpec
 from fedray.cluster.place.reservation import Reservation
-from fedray.cluster.work.base import Group
+from fedray.cluster.work.base import Group, GroupLost
 from fedray.cluster.work.collective import ProcessGroupBroken
 from fedray.cluster.work.node import Answer, NodeActor
 from fedray.cluster.work.spawn import raised
@@ -51,10 +51,6 @@ def no_room(where: str, round: int) -> RunFailed:
         f"round {round}: the model has no room in Ray's object store on {where}, nor on the disk beside it; start Ray "
         "with more --object-store-memory or another --temp-dir, or set cluster.reduce=collective, and resume"
     )
-
-
-class GroupLost(Exception):
-    """The error of a node, or of its actor, that is gone, and with it what its group had folded."""
 
 
 class NodeUnfit(GroupLost):
@@ -191,7 +187,7 @@ class RemoteWorkerGroup(Group):
         try:
             return ray.get(reference)
         except RayTaskError as error:
-            if isinstance(error.cause, ProcessGroupBroken):
+            if isinstance(error.cause, ProcessGroupBroken | GroupLost):
                 raise GroupLost(str(error.cause)) from error
             if isinstance(error.cause, FULL):
                 raise no_room(f"node {self.spec.name}", self.header.round) from error
@@ -212,7 +208,7 @@ class RemoteWorkerGroup(Group):
             raise GroupLost(str(error).splitlines()[0]) from error
 
     def abandon(self) -> None:
-        """End what may be left of it, without a word."""
+        """See :class:`fedray.cluster.work.base.Group`."""
         ray.kill(self.actor)
         self._reservation.close()
 

@@ -12,7 +12,9 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from fedray.cluster.place.placement import GroupSpec, Slot
+from fedray.cluster.place.presence import Presence
 from fedray.cluster.place.reservation import Reservation
+from fedray.cluster.work.base import GroupLost
 from fedray.cluster.work.collective import RankSpec, Rendezvous
 from fedray.cluster.work.connections import Connection, Endpoint, WorkerDied
 from fedray.cluster.work.memory import Buffer, Handle
@@ -73,6 +75,9 @@ class Spawner(Protocol):
             CannotStart: another one would not.
         """
 
+    def check(self) -> None:
+        """Raise GroupLost if a node has left on which ranks of the workers are."""
+
     def kill(self, worker: Worker) -> None:
         """End a worker's process, if it has one."""
 
@@ -118,6 +123,7 @@ class RaySpawner:
         self._tickets, self._down = tickets, down
         self._processes: dict[int, _Process] = {}
         self._meeting: Rendezvous | None = None
+        self._presence = Presence(spec)
 
     def start(self, worker: Worker) -> None:
         """See :class:`Spawner`."""
@@ -195,6 +201,11 @@ class RaySpawner:
             if isinstance(error, ActorDiedError) and error.actor_init_failed:
                 raise CannotStart(raised(error)) from error
             raise WorkerDied(str(error).splitlines()[0]) from error
+
+    def check(self) -> None:
+        """See :class:`Spawner`."""
+        if gone := self._presence.gone():
+            raise GroupLost(gone)
 
     def kill(self, worker: Worker) -> None:
         """See :class:`Spawner`."""

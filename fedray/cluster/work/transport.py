@@ -12,11 +12,12 @@ from ray.exceptions import RayError
 from torch import Tensor
 
 from fedray.aggregators.base import Accumulator, Aggregator
+from fedray.cluster.work.base import GroupLost
 from fedray.cluster.work.changes import changed
 from fedray.cluster.work.collective import PATIENCE, Backend, ProcessGroup, ProcessGroupBroken, Rendezvous, devices
 from fedray.cluster.work.ledger import Ledger
 from fedray.cluster.work.node import merge_into
-from fedray.cluster.work.remote import FULL, GroupLost, RemoteWorkerGroup, no_room
+from fedray.cluster.work.remote import FULL, RemoteWorkerGroup, no_room
 from fedray.cluster.work.worker import RoundHeader
 
 _log = logging.getLogger(__name__)

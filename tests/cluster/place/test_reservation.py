@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fedray.cluster.place import reservation
+from fedray.cluster.place import presence, reservation
 from fedray.cluster.place.placement import GroupSpec, Node, Size, Slot
 from fedray.cluster.place.reservation import Reservation, own_gpus, release
 from fedray.core.errors import RunFailed
@@ -90,6 +90,15 @@ def test_what_is_not_granted_is_said_with_numbers_and_given_back(monkeypatch: py
     with pytest.raises(RunFailed, match="the node has left the cluster"):
         Reservation.of(gone).wait()
     Reservation.of(GroupSpec("n1", "left", [Slot(Size(), frozenset(["a"]))])).wait()  # nothing that is waited for
+
+
+def test_a_node_that_leaves_is_waited_for_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = Groups(monkeypatch, granted=False)
+    monkeypatch.setattr(presence, "alive", lambda: [Node("n1", "left")])
+    slot = Slot(Size(2.0), ranks=2, places=(("n1", "left"), ("n2", "right")))
+    with pytest.raises(RunFailed, match=r"^node right left the cluster$"):
+        Reservation.of(GroupSpec("n1", "left", [slot], 1e9)).wait()
+    assert groups.removed == groups.made
 
 
 def test_a_stop_is_heard_while_room_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 
 from fedray.cluster.place.placement import GroupSpec, Size, Slot
+from fedray.cluster.work.base import GroupLost
 from fedray.cluster.work.connections import Connection
 from fedray.cluster.work.group import WorkerGroup
 from fedray.cluster.work.memory import Handle
@@ -106,7 +107,7 @@ class FakeSpawner:
         self._tickets, self._behave, self._cannot = tickets, behave, cannot
         self.processes: dict[int, FakeProcess] = {}
         self.started: list[int] = []
-        self.closed = False
+        self.closed, self.gone = False, ""
 
     def start(self, worker: Worker) -> None:
         """Start one."""
@@ -125,6 +126,11 @@ class FakeSpawner:
             raise CannotStart(self._cannot[worker.rank])
         return self.processes[worker.rank]
 
+    def check(self) -> None:
+        """The node is there, until it is said to be gone."""
+        if self.gone:
+            raise GroupLost(self.gone)
+
     def kill(self, worker: Worker) -> None:
         """End it."""
         self.processes.pop(worker.rank).close()
@@ -139,6 +145,7 @@ def fake_group(
     slots: Sequence[Slot] = (Slot(Size()),),
     behave: Mapping[int, list[Callable[[FakeProcess], object]]] | None = None,
     cannot: Mapping[int, str] | None = None,
+    node: str = "id",
 ) -> tuple[WorkerGroup, FakeSpawner]:
     """A real worker group on a node of fake processes."""
     made: list[FakeSpawner] = []
@@ -147,4 +154,4 @@ def fake_group(
         made.append(FakeSpawner(tickets, down, behave or {}, cannot or {}))
         return made[-1]
 
-    return WorkerGroup(job, GroupSpec("id", "n", slots, block_timeout=500.0), spawner), made[0]
+    return WorkerGroup(job, GroupSpec(node, "n", slots, block_timeout=500.0), spawner), made[0]

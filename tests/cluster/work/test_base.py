@@ -42,6 +42,9 @@ class Some(Group):
     def work(self, items: Mapping[int, Item], stopping: Callable[[], bool]) -> dict[int, Report] | None:
         return {}
 
+    def abandon(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

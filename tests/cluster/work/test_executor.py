@@ -25,7 +25,7 @@ from fedray.run.worker import Item, Job
 from fedray.rundir.client_state import ClientStore
 from fedray.rundir.held_rows import MEMORY
 from fedray.rundir.state_rows import StateRows
-from tests.cluster.work.fakes import fake_group
+from tests.cluster.work.fakes import FakeProcess, FakeSpawner, fake_group
 from tests.cluster.work.within import workers_within
 from tests.helpers import class_problem, federation
 
@@ -89,6 +89,52 @@ def test_reports_come_in_the_order_of_the_items_and_what_nobody_may_do_is_a_fail
     assert (usage.nodes, usage.gpus, usage.retries, usage.network, executor.workers) == (1, 0.0, 0, 0, 2)
     assert publish(executor, 3).numel()
     assert executor.usage().nodes == 0, "a round begins with nothing used"
+
+
+def test_where_the_own_workers_are_lost_in_a_round_new_ones_begin_with_its_broadcast(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they did is done again; the global vector is where it was."""
+    spawners: list[FakeSpawner] = []
+
+    there = [Node("0", "n", {"CPU": 2.0}), Node("a", "a", {"CPU": 1.0}), Node("b", "b", {"CPU": 1.0})]
+
+    class Leaving(Starter):
+        def alive(self) -> list[Node]:
+            return there
+
+        def own(self, spec: GroupSpec) -> WorkerGroup:
+            group, spawner = fake_group(self._job, spec.slots, node=spec.node)
+            spawners.append(spawner)
+            return group
+
+    monkeypatch.setattr(module, "_RayStarter", Leaving)
+    monkeypatch.setattr(nodes, "_WATCH", 10**6)
+    monkeypatch.setattr(nodes, "_PATIENCE", 0.0)
+    one = RayExecutor(federation(class_problem(), tmp_path).job, WorkerArgs(workers=1, size=Size(3.0), ranks=3))
+    try:
+        one.wait()
+        shared = one.global_vector(one._job.task.layout.size).fill_(7.0)
+        one.publish(Broadcast(1, {"model": shared}, 1.0))
+        (before,) = one.nodes.own
+        assert before.spec.nodes == {"0", "a"}
+        spawners[0].processes[0].asked = FakeProcess.begin_and_hang
+        spawners[0].gone = "node a left the cluster"
+        left = [node for node in there if node.id != "a"]
+
+        def seen() -> bool:
+            one.nodes.seen = left
+            return False
+
+        reports = one.run(TestChunk.cut(3000), seen)
+        assert reports is not None
+        assert [report.index for report in reports] == [0, 1, 2]
+        (now,) = one.nodes.own
+        assert now.spec.nodes == {"0", "b"}
+        assert torch.equal(now.down.tensors["model"], shared)
+        assert shared.eq(7.0).all()
+    finally:
+        one.close()
 
 
 def test_who_is_stopped_gives_nothing(executor: RayExecutor) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fedray.cluster.place.placement import Size, Slot
 from fedray.cluster.work import group as groups
+from fedray.cluster.work.base import GroupLost
 from fedray.cluster.work.connections import WorkerDied
 from fedray.cluster.work.group import WorkerGroup
 from fedray.cluster.work.worker import RoundHeader
@@ -81,6 +82,30 @@ def test_a_late_worker_is_blamed_for_what_it_was_late_with(job: Job, monkeypatch
     assert sorted(group.work(ITEMS, lambda: False) or {}) == [0, 1]
     assert dict(group._ledger._losses) == {0: 1}
     group.close()
+
+
+def test_a_group_of_which_a_node_is_gone_is_lost_while_it_works_and_while_it_starts(job: Job) -> None:
+    """Though its worker is silent, or could be started again for ever: none is blamed, or replaced."""
+    group, spawner = fake_group(job)
+    spawner.processes[0].asked = FakeProcess.take
+    begin(group, 1)
+
+    def leaves() -> bool:
+        spawner.gone = "node m left the cluster"
+        return False
+
+    with pytest.raises(GroupLost, match="node m left"):
+        group.work(ITEMS, leaves)
+    assert (spawner.started, dict(group._ledger._losses)) == ([0], {})
+    group.abandon()
+    assert spawner.closed
+
+    late, spawner = fake_group(job)
+    spawner.up = lambda workers, seconds: []  # type: ignore[method-assign]
+    spawner.gone = "node m left the cluster"
+    with pytest.raises(GroupLost, match="node m left"):
+        late.wait()
+    late.abandon()
 
 
 def test_who_has_answered_is_not_late(job: Job) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from fedray.cluster.place.placement import GroupSpec, Node, Size
 from fedray.cluster.place.slots import Silo, WorkerArgs
 from fedray.cluster.work import nodes as module
+from fedray.cluster.work.base import GroupLost
 from fedray.cluster.work.nodes import Nodes
-from fedray.cluster.work.remote import GroupLost, NodeUnfit
+from fedray.cluster.work.remote import NodeUnfit
 from fedray.core.errors import RunFailed
 from fedray.run.evaluation import HoldoutChunk
 from tests.cluster.rayless import FakeRay, Reference
@@ -176,6 +178,95 @@ def test_who_is_asked_to_stop_waits_for_nobody(make: Make) -> None:
     starter = Starter([node("0"), node("1")], {"1": [False]})
     nodes = make(starter, WorkerArgs(workers=1, min_workers=9, start_timeout=1e9))
     assert names(nodes.wait([], lambda: True)) == ["n0"]
+
+
+RANKS = WorkerArgs(workers=1, size=Size(3.0), ranks=3, start_timeout=1e9)
+"""Nodes of two CPUs have no room for one alone."""
+
+
+def on(groups: Sequence[object]) -> list[set[str]]:
+    """The nodes of groups."""
+    return [set(group.spec.nodes) for group in groups if isinstance(group, Group)]
+
+
+def test_a_node_that_is_lost_with_a_rank_costs_its_worker_and_the_nodes_left_have_one_with_one_that_comes(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    starter = Starter([node("0"), node("1"), node("2")])
+    nodes = make(starter, RANKS)
+    assert on(nodes.present()) == [{"0", "1"}, {"1", "2"}]
+    nodes.round = 3
+    # The node of a further rank of the second is lost; the first, a rank of which is on the same node, goes on.
+    second, left = starter.started[1], starter.nodes.pop()
+    nodes.forget(second, GroupLost(f"node {left.name} left the cluster"))  # type: ignore[arg-type]
+    assert second.ended == ["abandoned"]
+    assert "round 3: the worker on n1, n2 is lost (node n2 left the cluster)" in caplog.text
+    nodes.seen = starter.nodes
+    assert nodes.settle() == []
+    assert "node n1 (2 CPUs and 0 GPUs) has no room for 1 worker of 3 CPUs and 0 GPUs, and gets none" in caplog.text
+    assert on(nodes.present()) == [{"0", "1"}]
+    nodes.seen = starter.nodes = [*starter.nodes, node("3")]
+    assert on(nodes.settle()) == [{"1", "3"}]
+    assert nodes.settle() == [], "once"
+
+
+def test_the_worker_of_the_drivers_node_is_placed_anew_as_any_other(make: Make) -> None:
+    starter = Starter([node("0"), node("1")])
+    nodes = make(starter, RANKS)
+    (own,) = nodes.own
+    starter.nodes = [starter.nodes[0], node("2", 1.0)]
+    nodes.forget(own, GroupLost("node n1 left the cluster"))
+    assert nodes.own == []
+    nodes.seen = starter.nodes
+    welcomed: list[object] = []
+    assert on(nodes.wait([], lambda: False, welcomed.append)) == on(welcomed) == [{"0", "2"}]
+    assert nodes.own == welcomed
+
+
+def test_without_any_room_left_the_run_ends_in_the_words_of_other_runs(make: Make) -> None:
+    starter = Starter([node("0"), node("1")])
+    nodes = make(starter, WorkerArgs(workers=1, size=Size(3.0), ranks=3, start_timeout=1e-9))
+    nodes.round = 2
+    starter.nodes.pop()
+    nodes.forget(nodes.own[0], GroupLost("node n1 left the cluster"))
+    nodes.seen = starter.nodes
+    nodes.settle()
+    with pytest.raises(RunFailed) as ended:
+        nodes.wait([], lambda: False)
+    assert str(ended.value).startswith(
+        "round 2: no node has room for 1 worker of 3 CPUs and 0 GPUs; there is n0 (2 CPUs"
+    )
+    assert str(ended.value).endswith("; last was lost: the worker on n0, n1 (node n1 left the cluster)")
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_nodes_that_were_tried_in_vain_are_tried_with_others_if_one_of_them_has_left(leaves: bool, make: Make) -> None:
+    class Trying(Starter):
+        def own(self, spec: GroupSpec) -> Group:
+            if leaves:
+                self.nodes.pop(1)
+            raise RunFailed("no room for all")
+
+    starter = Trying([node("0"), node("1"), node("2", 1.0)])
+    nodes = make(starter, RANKS)
+    assert nodes.own == []
+    starter.own = partial(Starter.own, starter)  # type: ignore[method-assign]
+    nodes.seen = starter.nodes = [*starter.nodes, node("3", 1.0)]
+    assert on(nodes.settle()) == ([{"0", "2"}] if leaves else [])
+    assert nodes._unfit == (set() if leaves else {"0", "1"})
+
+
+def test_a_node_has_one_group_at_most_as_workers_are_named_after_it(make: Make) -> None:
+    starter = Starter([node("0"), node("1"), node("2")])
+    nodes = make(starter, RANKS)
+    # The first is lost: what it had of node 1 is free, but the second begins there.
+    (own,) = nodes.own
+    starter.nodes = starter.nodes[1:]
+    nodes.forget(own, GroupLost("gone"))
+    nodes.seen = starter.nodes = [*starter.nodes, node("3")]
+    assert nodes.settle() == []
+    nodes.seen = starter.nodes = [*starter.nodes, node("4", 1.0)]
+    assert on(nodes.settle()) == [{"3", "4"}]
 
 
 def test_all_groups_are_ended_once(make: Make) -> None:

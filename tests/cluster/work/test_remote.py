@@ -22,9 +22,10 @@ from ray.exceptions import (
 from fedray.aggregators.stored import RowsLost
 from fedray.cluster.place.placement import GroupSpec, Size, Slot
 from fedray.cluster.work import remote
+from fedray.cluster.work.base import GroupLost
 from fedray.cluster.work.collective import ProcessGroupBroken
 from fedray.cluster.work.node import Answer
-from fedray.cluster.work.remote import GroupLost, NodeShelf, NodeUnfit, RemoteWorkerGroup
+from fedray.cluster.work.remote import NodeShelf, NodeUnfit, RemoteWorkerGroup
 from fedray.cluster.work.worker import RoundHeader
 from fedray.core import inject
 from fedray.core.errors import RunFailed

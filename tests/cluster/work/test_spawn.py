@@ -12,6 +12,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
 from fedray.cluster.place.placement import GroupSpec, Size, Slot
 from fedray.cluster.work import spawn
+from fedray.cluster.work.base import GroupLost
 from fedray.cluster.work.connections import WorkerDied
 from fedray.cluster.work.memory import Handle
 from fedray.cluster.work.rows import RowFile
@@ -115,6 +116,14 @@ def test_ranks_on_other_nodes_are_given_the_data_and_no_memory_of_this_one(
     spawner.kill(worker_of(0))
     assert waited == [(2, 1)], "for both, when the first rank is gone"
     assert ray.killed == ray.made
+
+
+def test_a_node_with_ranks_that_left_takes_the_group_along(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    spawner, _ = make()
+    spawner.check()
+    monkeypatch.setattr(spawner._presence, "gone", lambda: "node m left the cluster")
+    with pytest.raises(GroupLost, match=r"^node m left the cluster$"):
+        spawner.check()
 
 
 def test_a_process_is_reached_at_its_own_endpoint_and_sent_to_serve(make: Make) -> None:

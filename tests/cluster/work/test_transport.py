@@ -14,10 +14,10 @@ from ray.exceptions import ObjectStoreFullError
 
 from fedray.aggregators import Mean, Median
 from fedray.cluster.work import transport
+from fedray.cluster.work.base import GroupLost
 from fedray.cluster.work.changes import with_changes
 from fedray.cluster.work.collective import ProcessGroupBroken
 from fedray.cluster.work.ledger import Ledger
-from fedray.cluster.work.remote import GroupLost
 from fedray.cluster.work.transport import Collective, ObjectStore
 from fedray.cluster.work.worker import Arrays, RoundHeader
 from fedray.core.errors import RunFailed

@@ -68,6 +68,9 @@ class Spawner:
     def connect(self, worker: Worker) -> Process:
         return self._processes[worker.rank]
 
+    def check(self) -> None:
+        pass
+
     def kill(self, worker: Worker) -> None:
         self._processes.pop(worker.rank).close()
 
