@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from fedray.config.sections import SlurmSection
+from fedray.config.sections import SlurmSection, WorkerSection
 from fedray.core.cpus import usable_cpus
 from fedray.core.errors import ConfigError, counted
 from fedray.experiment.place import Place
@@ -32,6 +32,10 @@ def workers(place: Place) -> tuple[int, str]:
         cpus = cluster.cpus_per_task or _SLURMS_CPUS
         by = "cluster.cpus_per_task" if cluster.cpus_per_task else "as Slurm gives by default"
         said = f"{cpus} CPUs of each node, {by}"
+        if some := ranks_on_a_node(place):
+            ranks = place.worker.ranks
+            why = f"{cluster.nodes} nodes with room for {some} of the {ranks} ranks of a worker each"
+            return max(1, cluster.nodes * some // ranks), why
         count, why = _on_a_node(place, cpus, cluster.gpus_per_node, said)
         return cluster.nodes * count, f"{cluster.nodes} x {count}: {why}" if cluster.nodes > 1 else why
     usable = usable_cpus()
@@ -40,13 +44,30 @@ def workers(place: Place) -> tuple[int, str]:
     )
 
 
-def _on_a_node(place: Place, cpus: float, gpus: float, said: str) -> tuple[int, str]:
-    cluster, worker = place.cluster, place.worker.together
-    if isinstance(cluster.workers, int):
-        return cluster.workers, "cluster.workers"
+def ranks_on_a_node(place: Place) -> int:
+    """Return how many ranks have room on a node of a Slurm job where none has room for all of a worker's; else 0."""
+    cluster, worker = place.cluster, place.worker
+    if worker.ranks == 1 or not isinstance(cluster, SlurmSection) or cluster.nodes == 1:
+        return 0
+    gpus = cluster.gpus_per_node
+    # Without a number of CPUs the site decides how many there are, by the GPUs perhaps.
+    cpus = cluster.cpus_per_task or (worker.cpus * gpus if worker.gpus else _SLURMS_CPUS)
+    some = min(_room(worker, cpus, gpus, "CPUs").values(), default=worker.ranks)
+    return some if some < worker.ranks else 0
+
+
+def _room(worker: WorkerSection, cpus: float, gpus: float, said: str) -> dict[str, int]:
+    """Return for how many there is room, by what bounds them."""
     room = {said: math.floor(cpus / worker.cpus + 1e-9)} if worker.cpus else {}
     if worker.gpus:
         room[f"{gpus:g} GPUs"] = math.floor(gpus / worker.gpus + 1e-9)
+    return room
+
+
+def _on_a_node(place: Place, cpus: float, gpus: float, said: str) -> tuple[int, str]:
+    if isinstance(place.cluster.workers, int):
+        return place.cluster.workers, "cluster.workers"
+    room = _room(place.worker.together, cpus, gpus, said)
     if not room:
         return 1, "a worker reserves nothing"
     bound = min(room, key=lambda name: room[name])

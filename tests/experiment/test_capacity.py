@@ -11,7 +11,7 @@ from fedray.config.sections import ClusterSection, DriverSection, SlurmSection, 
 from fedray.core.cpus import usable_cpus
 from fedray.core.errors import ConfigError
 from fedray.data.sites import Silo
-from fedray.experiment.capacity import check_gpus_used, worker_count, workers
+from fedray.experiment.capacity import check_gpus_used, ranks_on_a_node, worker_count, workers
 from fedray.experiment.place import Place
 
 
@@ -32,6 +32,29 @@ def test_workers_of_a_job_are_bound_by_what_it_asks_for_and_not_by_the_login_nod
     assert workers(slurm(nodes=3)) == (3, "3 x 1: 1 CPUs of each node, as Slurm gives by default")
     place = slurm(WorkerSection(cpus=2, gpus=0.5), cpus_per_task=32, gpus_per_node=2)
     assert workers(place) == (4, "2 GPUs")
+
+
+@pytest.mark.parametrize(
+    ("place", "some", "count"),
+    [
+        (slurm(WorkerSection(ranks=4), nodes=3, cpus_per_task=3), 3, 2),
+        (slurm(WorkerSection(ranks=4), nodes=3, cpus_per_task=4), 0, 3),
+        (slurm(WorkerSection(ranks=4), nodes=3, cpus_per_task=3, workers=1), 3, 2),
+        (slurm(WorkerSection(ranks=4), nodes=3), 1, 1),
+        (slurm(WorkerSection(ranks=4, cpus=2), nodes=3, cpus_per_task=1), 0, 3),
+        (slurm(WorkerSection(ranks=4), cpus_per_task=3), 0, 1),
+        (slurm(WorkerSection(gpus=1, ranks=4), nodes=4, gpus_per_node=2), 2, 2),
+        (slurm(WorkerSection(gpus=1, ranks=4), nodes=4, gpus_per_node=4), 0, 4),
+        (slurm(WorkerSection(gpus=1, ranks=4), nodes=4, gpus_per_node=4, cpus_per_task=3), 3, 3),
+        (slurm(nodes=4), 0, 4),
+        (Place(ClusterSection(workers=2), WorkerSection(ranks=9)), 0, 2),
+    ],
+)
+def test_ranks_are_on_several_nodes_of_a_job_where_none_has_room_for_all(place: Place, some: int, count: int) -> None:
+    assert ranks_on_a_node(place) == some
+    assert workers(place)[0] == count
+    if some:
+        assert workers(place)[1].endswith(f"nodes with room for {some} of the 4 ranks of a worker each")
 
 
 @pytest.mark.parametrize(

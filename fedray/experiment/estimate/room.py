@@ -11,6 +11,7 @@ from rich.filesize import decimal
 
 from fedray.config.sections import SlurmSection
 from fedray.core.errors import ConfigError
+from fedray.experiment.capacity import ranks_on_a_node
 from fedray.experiment.estimate.memory import Memory
 from fedray.experiment.place import Place
 
@@ -70,7 +71,10 @@ def needs(place: Place, costs: Memory, workers: int, evaluated: bool, given: Giv
     """
     nodes = place.cluster.nodes if isinstance(place.cluster, SlurmSection) else 1
     ranks, inline = place.worker.ranks, place.launcher.in_process
-    processes = -(-workers // nodes) * ranks
+    some = ranks_on_a_node(place)
+    processes = some or -(-workers // nodes) * ranks
+    # Each rank is charged with its part of the worker's sum; that of ranks on other nodes is here as well.
+    away = (ranks - some) * costs.worker["accumulator"] // 2 if some else 0
     worker, driver = sum(costs.worker.values()), sum(costs.driver.values())
     shared = costs.worker["broadcast"]
     python = PROCESS * (1 if inline else processes + 1)
@@ -81,14 +85,15 @@ def needs(place: Place, costs: Memory, workers: int, evaluated: bool, given: Giv
     copies = 1 if costs.mapped else processes
     base_words = f"frozen {f'{copies} x ' if copies > 1 else ''}{decimal(costs.frozen)}, " if costs.frozen else ""
     base = copies * costs.frozen
+    theirs = f"sum of ranks elsewhere {decimal(away)}, " if away else ""
     found: list[Need] = []
     if not place.worker.gpus:
         own = worker - shared
         formula = (
             f"broadcast {decimal(shared)}, {base_words}{'ranks' if ranks > 1 else 'worker'} {many}{decimal(own)}, "
-            f"{built_words}, driver {decimal(driver)}, {python_words}"
+            f"{theirs}{built_words}, driver {decimal(driver)}, {python_words}"
         )
-        total = shared + base + processes * own + built + driver + python
+        total = shared + base + processes * own + away + built + driver + python
         found.append(Need("a node", total, formula, *_node_room(place, given)))
     else:
         sharing = max(1, int(1 / place.worker.gpus + 1e-9)) if place.worker.gpus < 1 else 1
@@ -102,7 +107,7 @@ def needs(place: Place, costs: Memory, workers: int, evaluated: bool, given: Giv
         found.append(Need("a GPU", on_card, card, *_device_room(place, given)))
         here = 0 if place.driver.gpus else driver
         # What a worker's card has added up reaches the others through the host; of ranks half is the card's.
-        sums = 0 if inline else processes * costs.worker["accumulator"] // (2 if ranks > 1 else 1)
+        sums = 0 if inline else processes * costs.worker["accumulator"] // (2 if ranks > 1 else 1) + away
         formula = (
             f"broadcast {decimal(shared)}, {base_words}{built_words}, accumulators {decimal(sums)}, "
             f"driver {decimal(here)}, {python_words}"

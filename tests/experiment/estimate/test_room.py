@@ -42,6 +42,21 @@ def test_workers_of_a_slurm_job_are_shared_out_over_its_nodes(small: Path) -> No
     assert (node.room, node.by) == (16 * 2**30, "cluster.mem")
 
 
+def test_a_node_of_a_job_has_those_ranks_that_it_has_room_for_and_the_first_the_whole_sum_of_its_worker(
+    small: Path,
+) -> None:
+    """Three ranks of a worker, two and one on two nodes; of the 10 bytes of a rank 5 are its part of the sum."""
+    cluster = "cluster={name: slurm, nodes: 2, mem: 16G, cpus_per_task: 2}"
+    (node,) = needs(place(small, cluster, "worker.ranks=3"), COSTS, 1, True, Given())
+    assert node.bytes == 100 + 1000 + 2 * (10 + 50) + 5 + 7 + 3 * PROCESS
+    assert "ranks 2 x 10 bytes, sum of ranks elsewhere 5 bytes, " in node.formula
+    (whole,) = needs(place(small, cluster.replace("task: 2", "task: 3"), "worker.ranks=3"), COSTS, 2, True, Given())
+    assert whole.bytes == 100 + 1000 + 3 * (10 + 50) + 7 + 4 * PROCESS, "where one node has room for all"
+    job = "cluster={name: slurm, nodes: 2, gpus_per_node: 2}"
+    _, host = needs(place(small, job, "worker={ranks: 3, gpus: 1}"), COSTS, 1, True, Given())
+    assert host.bytes == 100 + 1000 + 2 * 50 + (2 * 5 + 5) + 7 + 3 * PROCESS
+
+
 def test_workers_that_share_a_gpu_need_theirs_together(small: Path) -> None:
     card, node = needs(place(small, "cluster={name: ray}", "worker.gpus=0.5"), COSTS, 2, True, Given(device=80.0))
     assert card.bytes == 2 * (110 + 2 * 1000)  # a model that trains, and one that is evaluated
