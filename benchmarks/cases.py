@@ -329,7 +329,7 @@ def _speed(name: str, bare: str, rounds: int, bound: float, against: str = "", p
 
 
 CASES: dict[str, Case] = {
-    "tiny": _speed("tiny", "--processes 1 --threads 1", 20, bound=0.10),
+    "tiny": _speed("tiny", "--processes 1 --threads 1", 20, bound=0.08),
     "ragged": _speed("ragged", "--processes 1 --threads 1", 8, bound=0.15),
     "cnn": replace(_speed("cnn", "--processes 2 --threads 1", 3, bound=0.90), fastest=("--fast",)),
     "cnn-bf16": Speed(
@@ -340,12 +340,12 @@ CASES: dict[str, Case] = {
         engine=("--precision", "bf16"),
         fastest=("--fast",),
     ),
-    "wide": _speed("wide", "--processes 1 --threads 2", 6, bound=1.25),
+    "wide": _speed("wide", "--processes 1 --threads 2", 6, bound=1.05),
     "noop": Speed(
         "noop",
         ("--processes", "1", "--threads", "1"),
         40,
-        Figure("noop", "clients/s", Goal(100_000, at_least=True)),
+        Figure("noop", "clients/s", Goal(150_000, at_least=True)),
         clients=1000,
     ),
     "blaze": _speed("blaze", "--processes 2 --threads 1", 3, bound=1.10),
@@ -362,11 +362,11 @@ CASES: dict[str, Case] = {
     ),
     "memory": Memory(
         (
-            Figure("memory of wide", "GB", Goal(3.5)),
+            Figure("memory of wide", "GB", Goal(2.6)),
             Figure("growth of the driver's memory, cohort 10 to 1,000", "MB", Goal(10)),
         )
     ),
-    "startup": Startup(Figure("first round after fedray run", "s", Goal(10))),
+    "startup": Startup(Figure("first round after fedray run", "s", Goal(1.5, of="ratio"))),
 }
 
 
@@ -379,8 +379,8 @@ def _on_gpu(name: str, rounds: int, bound: float, place: str, against: str = "")
 GPU_CASES: dict[str, Case] = {
     f"{name}-{place}": _on_gpu(name, rounds, bound, place, against)
     for name, rounds, bound, against in (
-        ("tiny", 50, 0.10, ""),
-        ("cnn", 20, 1.10, ""),
+        ("tiny", 50, 0.025, ""),
+        ("cnn", 20, 0.10, ""),
         ("wide", 10, 1.25, ""),
         ("blaze", 10, 1.10, ""),
         ("resnet", 10, 1.10, ""),

@@ -69,7 +69,8 @@ class Goal:
 
     def __str__(self) -> str:
         sign = ">=" if self.at_least else "<="
-        return f"{sign} {self.bound:.2f} x bare" if self.of == "ratio" else f"{sign} {shown(self.bound)}"
+        ratio = f"{self.bound:.2f}" if round(self.bound, 2) == self.bound else f"{self.bound:g}"
+        return f"{sign} {ratio} x bare" if self.of == "ratio" else f"{sign} {shown(self.bound)}"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from fedray.local.added import Added, parted
 from fedray.local.batches import Batches, Trace
 from fedray.local.counting import whole_mean
 from fedray.local.guards import check_apart, check_rows, check_slots, is_free, same_memory
-from fedray.local.moments import Kept
+from fedray.local.moments import Kept, rows_of
 from fedray.local.numbers import fit_numbers
 from fedray.local.orders import Orders, Work, chosen, for_all, once, working
 from fedray.local.private import hidden
@@ -258,7 +258,8 @@ class Clients:
     ) -> Trace:
         """Train models in place: the one local loop.
 
-        The k-th fit of the clients' models draws the same orders and masks, whatever else is fitted.
+        The k-th fit of the clients' models draws the same orders and masks, whatever else is fitted.  One in which
+        nobody takes a step leaves all as it is: no stepper and no hook sees it.
 
         Args:
             params: the models, ``[C, D]``, or ``[C, P]`` with buffers of their own; default: the clients'.  Numbers of
@@ -290,8 +291,7 @@ class Clients:
         objective, added = parted(objective, added, task.private is not None)
         entries = self.layout.chosen(only)
         if not entries:
-            none = np.zeros((len(self), 1), dtype=np.int64)
-            return Trace(np.zeros(len(self)), none, self._optimizer([torch.zeros(1)]).param_groups[0], self.device)
+            return self._still()
         keys = task.data.keys(self.index)
         args, work = working(task.args, epochs, steps, self.counts, keys)
         # Private fits share neither noise nor coins: each is a release of its own.
@@ -308,9 +308,16 @@ class Clients:
             first=not number or self.stepper.draws,
         )
         free = not own and params is not None and is_free(params, len(self), self.layout, objective, only)
+        mine = None
+        if optimizer is None and not free:
+            self.others += not own
+            mine = rows_of(self.kept, task.moments, 0 if own else self.others)
+        if task.private is None and not orders.schedule.steps.any():
+            trace = self._still()
+            self.traces += [trace] if own else []
+            return trace
         whole = self.model if own or params is None else params
         made, trained = optimizer or self._optimizer, orders.taken(whole)
-        mine = self._kept_of(None if own else params) if optimizer is None and not free else None
         kept = None if mine is None else Kept(task.moments, orders.taken(mine))  # type: ignore[arg-type]
         self._fitting = True
         try:
@@ -330,33 +337,15 @@ class Clients:
             self.traces.append(trace)
         return trace
 
+    def _still(self) -> Trace:
+        """Return the trace of a fit in which nobody takes a step."""
+        none = np.zeros((len(self), 1), dtype=np.int64)
+        return Trace(np.zeros(len(self)), none, self._optimizer([torch.zeros(1)]).param_groups[0], self.device)
+
     def _open(self, what: str) -> None:
         """Raise ConfigError if rows are protected, and ``what`` looks at them."""
         if self.task.private is not None:
             hidden(what)
-
-    def _kept_of(self, other: Tensor | None) -> Tensor | None:
-        """Return the kept state of the optimizers of the next fit, ``[C, W]``, a view; None: none is kept.
-
-        That of the clients' models, or of the k-th fit of other ones in the round.
-
-        Raises:
-            RuntimeError: there are more of these than in the trial before the run.
-        """
-        if other is None:
-            place = 0
-        else:
-            self.others += 1
-            place = self.others
-        if self.kept is None or self.task.moments is None:
-            return None
-        width = self.task.moments.width
-        if (place + 1) * width > self.kept.shape[1]:
-            raise RuntimeError(
-                f"local.keep_optimizer: fit number {place} of other models than the clients' own, "
-                f"{self.kept.shape[1] // width - 1} in the trial before the run: fit as many in every round"
-            )
-        return self.kept[:, place * width : (place + 1) * width]
 
     def scan(
         self, params: Tensor | None = None, examples: tuple[Rows, Ints] | None = None, *, rows: int | None = None

@@ -144,6 +144,28 @@ def moments_of(optimizer_fn: OptimizerFn, layout: Layout) -> Moments:
     return Moments(tuple(layout.parameters), tuple(tensors), tuple(numbers), as_tensor)
 
 
+def rows_of(kept: Tensor | None, moments: Moments | None, place: int) -> Tensor | None:
+    """Return the kept state of the optimizers of a fit, ``[C, W]``, a view; None: there is none.
+
+    Args:
+        kept: of all fits of a round, ``[C, K]``.
+        moments: the columns of that of one fit.
+        place: 0 of the clients' own models, k of the k-th fit of other ones.
+
+    Raises:
+        RuntimeError: there were fewer fits in the trial before the run.
+    """
+    if kept is None or moments is None:
+        return None
+    width = moments.width
+    if (place + 1) * width > kept.shape[1]:
+        raise RuntimeError(
+            f"local.keep_optimizer: fit number {place} of other models than the clients' own, "
+            f"{kept.shape[1] // width - 1} in the trial before the run: fit as many in every round"
+        )
+    return kept[:, place * width : (place + 1) * width]
+
+
 @dataclass(frozen=True, eq=False)
 class Kept:
     """The kept state of the clients of a fit.

@@ -145,6 +145,23 @@ def test_a_second_fit_of_the_models_draws_anew_and_counts_as_work(stack: int) ->
 
 
 @PATHS
+def test_a_fit_in_which_nobody_takes_a_step_is_no_work(stack: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def still(c: Clients) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(type(c.stepper), "fit", None)
+            nobody = torch.zeros(len(c), dtype=torch.bool)
+            for trace in (c.fit(epochs=0), c.fit(where=nobody), c.fit(steps=[0] * len(c))):
+                assert not trace.steps.any()
+                assert not trace.loss.any()
+                assert trace.lr == 0.1
+        assert torch.equal(c.params, c.anchor.expand(len(c), -1))
+
+    for update in run(still, Dropping, stack):
+        assert not update.parts["delta"].any()
+        assert not update.examples.any()
+
+
+@PATHS
 def test_losses_and_gradients_are_those_of_all_examples(stack: int) -> None:
     seen: list[tuple[int, Tensor, Tensor]] = []
 
