@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fedray.models.heads import Gives, logits
 from fedray.models.shapes import builds_shapes
 
 
@@ -20,11 +21,12 @@ class Hosted(nn.Module):
         model: the model, with adapters or without.
         pad: the token that it takes for padding; None: it takes none.
         cache: the name by which a language model takes and gives keys and values; None: it keeps none.
+        gives: the tensor of an answer of the model, see :class:`fedray.models.heads.Head`.
     """
 
-    def __init__(self, model: Any, pad: int | None = None, cache: str | None = None) -> None:
+    def __init__(self, model: Any, pad: int | None = None, cache: str | None = None, gives: Gives = logits) -> None:
         super().__init__()
-        self.model, self.pad, self.cache = model, pad, cache
+        self.model, self.pad, self.cache, self.gives = model, pad, cache, gives
 
     @property
     def speaks(self) -> bool:
@@ -32,10 +34,10 @@ class Hosted(nn.Module):
         return self.cache is not None
 
     def forward(self, *inputs: Tensor, **columns: Tensor) -> Tensor:
-        """Return logits ``[B, K]``, or ``[B, T, K]``, of inputs by place, or of columns by their names."""
+        """Return logits, such as ``[B, K]`` or ``[B, T, K]``, of inputs by place, or of columns by their names."""
         with _without_a_look():
-            logits: Tensor = self.model(*inputs, **self._padded(columns)).logits
-        return logits.float()
+            found = self.model(*inputs, **self._padded(columns))
+        return self.gives(found, {**{str(place): one for place, one in enumerate(inputs)}, **columns}).float()
 
     def go_on(self, ids: Tensor, mask: Tensor, choose: Callable[[Tensor], Tensor | None]) -> None:
         """Run a language model on prompts, then on one token after the other, with keys and values kept of all before.

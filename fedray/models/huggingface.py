@@ -20,38 +20,14 @@ from fedray.config.registry import nearest
 from fedray.core.errors import ConfigError, listed, one_line
 from fedray.data.spec import DataSpec
 from fedray.models.converted import lies_in, of_converted
-from fedray.models.fit import check_dropout, misfit
+from fedray.models.fit import check_dropout
+from fedray.models.heads import AUTO, HEADS, Head, check_head
 from fedray.models.hosted import Hosted
 from fedray.models.pretrained import of_shapes, of_weights
 from fedray.models.quantized import Quantization, count_as, keep_still, kept_whole, loading, quiet
 from fedray.models.registry import models
 from fedray.models.shapes import builds_shapes, shapes_alone
 from fedray.models.shared import read_from, share_frozen
-
-Head = Literal["auto", "causal_lm", "sequence_classification", "token_classification", "image_classification"]
-
-_CLASSES: dict[str, str] = {
-    "causal_lm": "AutoModelForCausalLM",
-    "sequence_classification": "AutoModelForSequenceClassification",
-    "token_classification": "AutoModelForTokenClassification",
-    "image_classification": "AutoModelForImageClassification",
-}
-
-_ENDINGS: dict[str, str] = {
-    "ForCausalLM": "causal_lm",
-    "LMHeadModel": "causal_lm",
-    "ForSequenceClassification": "sequence_classification",
-    "ForTokenClassification": "token_classification",
-    "ForImageClassification": "image_classification",
-}
-"""The heads by the ends of the names of architectures, as ``config.json`` has them."""
-
-_PEFT: dict[str, str | None] = {
-    "causal_lm": "CAUSAL_LM",
-    "sequence_classification": "SEQ_CLS",
-    "token_classification": "TOKEN_CLS",
-    "image_classification": None,
-}
 
 
 @dataclass(frozen=True)
@@ -103,22 +79,26 @@ class HuggingFace:
             arXiv:2208.07339) or in 4 (``nf4``, ``fp4``: QLoRA, arXiv:2305.14314, with double quantization), which
             bitsandbytes multiplies in ``dtype``, and of 8 bits in float16 (``pip install fedray[quantization]``).
         lora: the adapters; None: all parameters are trained.
-        head: the end of the model; ``auto``: as ``config.json`` names its architecture, and for texts that have a
-            target of their own ``sequence_classification`` in the place of ``causal_lm``, or of none.  A head for
-            classes that the folder lacks is drawn by the run's seed, for as many as the data has.
+        head: the end of the model: ``causal_lm``, ``masked_lm``, ``sequence_classification``, ``token_classification``,
+            ``multiple_choice``, ``question_answering``, ``next_sentence_prediction``, ``image_classification``,
+            ``semantic_segmentation``, ``video_classification``, ``audio_classification`` or
+            ``audio_frame_classification``; ``auto``: as ``config.json`` names its architecture, and for texts that have
+            a target of their own ``sequence_classification`` in the place of a language model, or of none.  A head that
+            the folder lacks is drawn by the run's seed, one of classes for as many as the data has.
         gradient_checkpointing: compute activations again in the backward pass, to hold less of them.
     """
 
     path: str
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     lora: Lora | None = None
-    head: Head = "auto"
+    head: str = AUTO
     gradient_checkpointing: bool = False
     quantization: Quantization | None = None
 
     name: ClassVar[str] = "huggingface"
 
     def __post_init__(self) -> None:
+        check_head(self.head)
         if self.lora is None and self.dtype != "float32":
             raise ValueError(
                 f"dtype={self.dtype}: without lora all parameters are trained, in float32; add lora: {{targets: [...]}}"
@@ -142,28 +122,28 @@ class HuggingFace:
                 nothing for an adapter.
         """
         transformers, peft = _packages(self.lora is not None)
-        folder, head = Path(self.path), self._head(spec)
-        _check_inputs(spec, head)
-        options: dict[str, Any] = {} if head == "causal_lm" else {"num_labels": spec.outputs}
+        folder, name = Path(self.path), self._head(spec, transformers)
+        head = HEADS[name]
+        head.check(spec)
         with _quiet(transformers):
             try:
-                model, new = self._read(getattr(transformers, _CLASSES[head]), options)
+                model, new = self._read(getattr(transformers, head.maker), head.options(spec))
             except ConfigError:
                 raise
             except (OSError, RuntimeError, ValueError, KeyError, ImportError, SafetensorError) as error:
-                raise ConfigError(f"model.path: {folder} cannot be read as a {head} model: {one_line(error)}") from None
-            if new and head == "causal_lm":
+                raise ConfigError(f"model.path: {folder} cannot be read as a {name} model: {one_line(error)}") from None
+            if new and head.says == "tokens":
                 raise ConfigError(f"model.path: {folder} lacks the weights {listed(new)}: save the whole model there")
             _check_vocabulary(spec, model.config, folder)
             if getattr(model.config, "use_cache", False):
                 model.config.use_cache = False
-            pad = _padding(model.config, folder) if head == "sequence_classification" else None
-            cache = _cache_of(model) if head == "causal_lm" else None
+            pad = _padding(model.config, folder) if head.padding else None
+            cache = _cache_of(model) if head.says == "tokens" else None
             if self.lora is not None:
                 model = _adapted(peft, model, self.lora, head, new)
             if self.gradient_checkpointing:
                 model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        return read_from(share_frozen(Hosted(model, pad, cache)), folder)
+        return read_from(share_frozen(Hosted(model, pad, cache, head.gives)), folder)
 
     def _read(self, maker: Any, options: dict[str, Any]) -> tuple[Any, list[str]]:
         """Return the base, and the names of the weights that the folder lacks; arguments as for ``of_weights``."""
@@ -183,7 +163,7 @@ class HuggingFace:
         keep_still(model)
         return model, new
 
-    def _head(self, spec: DataSpec) -> str:
+    def _head(self, spec: DataSpec, transformers: Any) -> str:
         """Return what the model is to end in.
 
         Raises:
@@ -195,21 +175,24 @@ class HuggingFace:
                 f"model.path: there is no {file}; a folder as save_pretrained writes it is needed, as nothing is "
                 "downloaded"
             )
-        if self.head != "auto":
+        if self.head != AUTO:
             return self.head
         try:
             named = json.loads(file.read_text())["architectures"]
         except (KeyError, ValueError, TypeError):
             named = []
-        heads = (head for name in named or [] for ending, head in _ENDINGS.items() if str(name).endswith(ending))
-        found = next(heads, None)
-        if found in (None, "causal_lm") and spec.tokens is not None and (spec.classes or spec.task == "regression"):
+        architectures = list(map(str, named or []))
+        found = next(
+            (name for name, head in HEADS.items() if any(head.makes(transformers, one) for one in architectures)), None
+        )
+        speaks = found is None or HEADS[found].says == "tokens"
+        if speaks and spec.tokens is not None and (spec.classes or spec.task == "regression"):
             return "sequence_classification"
         if found is not None:
             return found
         raise ConfigError(
-            f"model.head: {file} names {listed(list(map(str, named or [])), 'no architecture')}; say what the model is "
-            f"to end in: {', '.join(_CLASSES)}"
+            f"model.head: {file} names {listed(architectures, 'no architecture')}; say what the model is "
+            f"to end in: {', '.join(HEADS)}"
         )
 
 
@@ -246,7 +229,7 @@ def _quiet(transformers: Any) -> Iterator[None]:
             log.enable_progress_bar()
 
 
-def _adapted(peft: Any, model: Any, lora: Lora, head: str, new: list[str]) -> Any:
+def _adapted(peft: Any, model: Any, lora: Lora, head: Head, new: list[str]) -> Any:
     """Return the model, frozen, with adapters, and with the parts that are ``new`` trained."""
     layers = {name: module for name, module in model.named_modules() if _takes(module)}
     known = sorted({name.rpartition(".")[2] for name in layers if not name.rpartition(".")[2].isdigit()})
@@ -267,7 +250,7 @@ def _adapted(peft: Any, model: Any, lora: Lora, head: str, new: list[str]) -> An
         lora_alpha=lora.alpha,
         target_modules=list(lora.targets),
         lora_dropout=lora.dropout,
-        task_type=_PEFT[head],
+        task_type=head.peft,
         modules_to_save=kept or None,
         fan_in_fan_out=any(type(m).__name__ == "Conv1D" for m in chosen),
     )
@@ -317,17 +300,6 @@ def _takes(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | nn.Embedding | nn.Conv2d) or type(module).__name__ == "Conv1D"
 
 
-def _check_inputs(spec: DataSpec, head: str) -> None:
-    """Raise ConfigError where the data has no tokens, or no images, for such a model."""
-    if spec.columns:
-        return
-    if head == "image_classification":
-        if spec.vocabulary or len(spec.shape) != 3:
-            raise misfit(spec, "huggingface", "images of shape (channels, height, width)")
-    elif not spec.vocabulary or len(spec.shape) != 1:
-        raise misfit(spec, "huggingface", "token sequences of shape (length,)")
-
-
 def _check_vocabulary(spec: DataSpec, config: Any, folder: Path) -> None:
     """Raise ConfigError where the data has tokens, or is longer, than the model knows."""
     known = getattr(config, "vocab_size", None)
@@ -339,8 +311,8 @@ def _check_vocabulary(spec: DataSpec, config: Any, folder: Path) -> None:
             f"model.path: {folder} knows {known:,} tokens, and the data has numbers up to {tokens - 1:,}: take the "
             "model's own tokenizer"
         )
-    if tokens and longest is not None and shape and shape[0] > longest:
+    if tokens and longest is not None and shape and shape[-1] > longest:
         raise ConfigError(
-            f"model.path: {folder} knows {longest:,} positions, and sequences have {shape[0]:,}: cut them; of "
+            f"model.path: {folder} knows {longest:,} positions, and sequences have {shape[-1]:,}: cut them; of "
             "text, data.max_length does"
         )

@@ -108,19 +108,23 @@ class BaseFiles:
         return None
 
     def load(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """Read tensors from the files of the base.
+        """Read tensors from the files of the base, no two of them on the same memory.
 
         Raises:
             ConfigError: a file is gone, or is not what it was.
         """
         if words := self.changed():
             raise ConfigError(words)
+        wanted, read = set(names), set[tuple[str, str]]()
+        found = {}
         with _Opened() as opened:
-            return {
-                name: opened(Path(self.path) / place.file).get_tensor(place.key)
-                for name, place in self.places.items()
-                if name in set(names)
-            }
+            for name, place in self.places.items():
+                if name in wanted:
+                    tensor = opened(Path(self.path) / place.file).get_tensor(place.key)
+                    # Two that are all zeros may have one place, and safetensors writes no memory twice.
+                    found[name] = tensor.clone() if (place.file, place.key) in read else tensor
+                    read.add((place.file, place.key))
+        return found
 
     def fingerprint_of(self, base: Path, tensors: Mapping[str, Tensor], rest: str | None) -> str | None:
         """Return the fingerprint of frozen tensors without reading those that the same files have, or None.

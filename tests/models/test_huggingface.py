@@ -209,7 +209,7 @@ def test_a_new_head_is_drawn_by_the_seed_and_trained(
 ) -> None:
     from tests.models.hosted import saved, trained
 
-    model = HuggingFace(str(saved(tmp_path, kind)), dtype, Lora(r=2, targets=targets), head)  # type: ignore[arg-type]
+    model = HuggingFace(str(saved(tmp_path, kind)), dtype, Lora(r=2, targets=targets), head)
     one, other = initial_model(model, spec, 3), initial_model(model, spec, 4)
     heads = [name for name in trained(one) if "lora_" not in name]
     assert any("classifier" in name for name in heads)

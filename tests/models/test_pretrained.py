@@ -35,7 +35,7 @@ def test_shapes_have_the_layout_of_the_weights_and_need_none(
     from tests.models.hosted import saved
 
     saved(tmp_path / "base", kind)
-    model = HuggingFace(str(tmp_path / "base"), lora=lora, head=head)  # type: ignore[arg-type]
+    model = HuggingFace(str(tmp_path / "base"), lora=lora, head=head)
     if kind == "bert":
         config = tmp_path / "base" / "config.json"
         config.write_text(config.read_text().replace("{", '{"pad_token_id": 0,', 1))

@@ -137,3 +137,12 @@ def test_a_note_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     (tmp_path / "base.json").write_text("{")
     with pytest.raises(ConfigError, match=r"base\.json: the base of the model cannot be read"):
         BaseFiles.read(tmp_path)
+
+
+def test_two_tensors_of_the_same_bytes_are_read_to_two_places(tmp_path: Path) -> None:
+    save_file({"bias": torch.zeros(3)}, tmp_path / "part.safetensors")
+    found = BaseFiles.of(tmp_path, {"one.bias": torch.zeros(3), "other.bias": torch.zeros(3)}).load(
+        ["one.bias", "other.bias"]
+    )
+    save_file(found, tmp_path / "again.safetensors")  # which takes no memory twice
+    assert load_file(tmp_path / "again.safetensors").keys() == {"one.bias", "other.bias"}

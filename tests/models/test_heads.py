@@ -1,0 +1,207 @@
+"""The ends of models of transformers: each trains, is asked, and is exported; its loss is transformers' own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import fedray
+from fedray.core.errors import ConfigError
+from fedray.data.spec import Column, DataSpec
+from fedray.models import HuggingFace, resolve_model
+from fedray.models.heads import HEADS
+from fedray.predict.exported import export
+from fedray.rundir.folder import RunFolder
+
+N = 16
+DRAW = np.random.default_rng(5)
+WORDS = DRAW.integers(1, 24, (N, 6))
+PARTS = (np.arange(6) > 2).astype(np.int64)[None].repeat(N, axis=0)
+
+
+def classes(count: int) -> Any:
+    return np.arange(N) % count
+
+
+def as_they_are(y: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"labels": y}
+
+
+class Case(NamedTuple):
+    """Data for a head, the layers that get adapters, and the targets as a model of transformers takes them."""
+
+    kind: str
+    x: Any
+    y: Any
+    task: Any
+    targets: list[str]
+    asked: Callable[[torch.Tensor], dict[str, torch.Tensor]] = as_they_are
+
+
+CASES = {
+    "causal_lm": Case("gpt2", {"input_ids": WORDS}, WORDS, "causal_lm", ["c_attn"]),
+    "masked_lm": Case(
+        "bert_masked",
+        {"input_ids": WORDS},
+        np.where(np.arange(N * 6).reshape(N, 6) % 3 == 0, WORDS, 0),
+        {"name": "token_classification", "ignore_index": 0},
+        ["query", "value", "dense"],
+        lambda y: {"labels": y.masked_fill(y == 0, -100)},
+    ),
+    "sequence_classification": Case("bert", WORDS, classes(3), "classification", ["query"]),
+    "token_classification": Case("bert", WORDS, WORDS % 3, "token_classification", ["query"]),
+    "multiple_choice": Case("bert", DRAW.integers(1, 24, (N, 3, 6)), classes(3), "classification", ["query"]),
+    "question_answering": Case(
+        "bert",
+        WORDS,
+        np.stack([classes(3), classes(3) + 2], axis=1),
+        "classification",
+        ["query"],
+        lambda y: {"start_positions": y[:, 0], "end_positions": y[:, 1]},
+    ),
+    "next_sentence_prediction": Case(
+        "bert", {"input_ids": WORDS, "token_type_ids": PARTS}, classes(2), "classification", ["query"]
+    ),
+    "image_classification": Case(
+        "vit", DRAW.random((N, 1, 8, 8), dtype=np.float32), classes(3), "classification", ["q_proj"]
+    ),
+    "semantic_segmentation": Case(
+        "segformer",
+        DRAW.random((N, 1, 16, 16), dtype=np.float32),
+        DRAW.integers(0, 3, (N, 16, 16)),
+        "segmentation",
+        ["q_proj"],
+    ),
+    "video_classification": Case(
+        "videomae", DRAW.random((N, 2, 1, 8, 8), dtype=np.float32), classes(3), "classification", ["query"]
+    ),
+    "audio_classification": Case(
+        "wav2vec2", DRAW.random((N, 64), dtype=np.float32), classes(3), "classification", ["q_proj"]
+    ),
+    "audio_frame_classification": Case(
+        "wav2vec2",
+        DRAW.random((N, 64), dtype=np.float32),
+        DRAW.integers(0, 3, (N, 16)),
+        "token_classification",
+        ["q_proj"],
+        lambda y: {"labels": F.one_hot(y, 3)},
+    ),
+}
+
+
+def test_each_head_has_a_case() -> None:
+    assert CASES.keys() == HEADS.keys()
+
+
+def run(folder: Path, model: dict[str, Any], case: Case, stack: Any) -> fedray.Result:
+    data = fedray.FederatedData.from_arrays(case.x, case.y, clients=np.arange(N) % 4, test=(case.x, case.y))
+    args = fedray.TrainArgs(rounds=2, optimizer={"name": "sgd", "lr": 0.2}, batch_size=2, stack=stack)
+    federated = fedray.FederatedModel(model, task=case.task)
+    return fedray.train(federated, data, args, cluster="inline", run_dir=folder, progress=False)
+
+
+def tensors(x: Any) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
+    if isinstance(x, dict):
+        return (), {name: torch.from_numpy(one) for name, one in x.items()}
+    return (torch.from_numpy(x),), {}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of what peft asks transformers
+@pytest.mark.parametrize("adapted", [False, True], ids=["whole", "lora"])
+@pytest.mark.parametrize("head", CASES)
+def test_a_head_trains_and_is_asked_and_is_exported(tmp_path: Path, head: str, adapted: bool) -> None:
+    import peft
+    import transformers
+    from safetensors.torch import load_file
+
+    from tests.models.hosted import saved
+
+    case = CASES[head]
+    base = saved(tmp_path / "base", case.kind)
+    lora = {"r": 2, "targets": case.targets} if adapted else None
+    model = {"name": "huggingface", "path": str(base), "head": head, "lora": lora}
+    alone = run(tmp_path / "off", model, case, "off")
+    mine = load_file(tmp_path / "off" / "model.safetensors")
+    for way in (4, "lanes:4"):
+        run(tmp_path / str(way), model, case, way)
+        theirs = load_file(tmp_path / str(way) / "model.safetensors")
+        assert all(torch.allclose(mine[name], theirs[name], atol=1e-5) for name in mine)
+    losses = [record.test["loss"] for record in alone.history]
+    assert losses[0] != losses[-1]
+    predicted = fedray.load(tmp_path / "off").predict(case.x)
+    assert len(predicted.predicted) == N
+    maker = getattr(transformers, HEADS[head].maker)
+    options = HEADS[head].options(DataSpec((), 3))
+    placed, named = tensors(case.x)
+    alone.model.eval()
+    with torch.no_grad():
+        wanted = alone.model(*placed, **named)
+        export(RunFolder(tmp_path / "off"), tmp_path / "whole", "huggingface")
+        whole = maker.from_pretrained(tmp_path / "whole").eval()
+        found = whole(*placed, **named, **case.asked(torch.from_numpy(case.y)))
+        given = {**{str(place): one for place, one in enumerate(placed)}, **named}
+        torch.testing.assert_close(HEADS[head].gives(found, given), wanted, rtol=0, atol=1e-5)
+        # What transformers itself says of the same batch.
+        assert float(found.loss) == pytest.approx(losses[-1], abs=2e-6)
+        if adapted:
+            export(RunFolder(tmp_path / "off"), tmp_path / "adapter", "peft")
+            plain = maker.from_pretrained(base, **options)
+            loaded = peft.PeftModel.from_pretrained(plain, tmp_path / "adapter").eval()
+            torch.testing.assert_close(HEADS[head].gives(loaded(*placed, **named), given), wanted, rtol=0, atol=1e-6)
+        else:
+            with pytest.raises(ConfigError, match="has no adapters"):
+                export(RunFolder(tmp_path / "off"), tmp_path / "adapter", "peft")
+
+
+@pytest.mark.slow
+def test_a_head_is_found_by_the_architecture(tmp_path: Path) -> None:
+    import transformers
+
+    for architecture, spec, head in (
+        ("GPT2LMHeadModel", DataSpec((6,), 24, vocabulary=24), "causal_lm"),
+        ("BertForMaskedLM", DataSpec((6,), 24, vocabulary=24), "masked_lm"),
+        ("BertForMaskedLM", DataSpec((6,), 2, classes=("no", "yes"), vocabulary=24), "sequence_classification"),
+        ("BertModel", DataSpec((6,), 1, "regression", vocabulary=24), "sequence_classification"),
+        ("DistilBertForQuestionAnswering", DataSpec((6,), 6, vocabulary=24), "question_answering"),
+        ("RobertaForMultipleChoice", DataSpec((2, 6), 2, vocabulary=24), "multiple_choice"),
+        ("SegformerForSemanticSegmentation", DataSpec((1, 8, 8), 2), "semantic_segmentation"),
+        ("HubertForSequenceClassification", DataSpec((64,), 2), "audio_classification"),
+    ):
+        (tmp_path / "config.json").write_text(f'{{"architectures": ["{architecture}"]}}')
+        assert HuggingFace(str(tmp_path))._head(spec, transformers) == head, architecture
+    (tmp_path / "config.json").write_text('{"architectures": ["DetrForObjectDetection"]}')
+    with pytest.raises(ConfigError, match=r"names DetrForObjectDetection; say what the model is to end in: causal_lm,"):
+        HuggingFace(str(tmp_path))._head(DataSpec((3, 8, 8), 2), transformers)
+
+
+def test_an_unknown_head_is_one_line_with_those_that_are_there() -> None:
+    for said, more in (("object_detection", ""), ("masked_ml", " (did you mean 'masked_lm'?)"), ("CausalLM", "")):
+        with pytest.raises(ConfigError) as found:
+            resolve_model({"name": "huggingface", "path": "here", "head": said})
+        words = str(found.value)
+        assert f"head={said}: it is no end of a model whose answers a task takes{more}" in words
+        assert all(head in words for head in (*HEADS, "auto"))
+        assert "\n" not in words
+
+
+@pytest.mark.parametrize(
+    ("head", "spec", "message"),
+    [
+        ("multiple_choice", DataSpec((6,), 2, vocabulary=24), r"tokens of shape \(choices, length\)"),
+        ("video_classification", DataSpec((1, 8, 8), 2), r"films of shape \(frames, channels, height, width\)"),
+        ("audio_classification", DataSpec((6,), 2, vocabulary=24), r"sounds of shape \(samples,\)"),
+        ("semantic_segmentation", DataSpec((8,), 2), r"images of shape \(channels, height, width\)"),
+        ("question_answering", DataSpec((8,), 2), r"token sequences of shape \(length,\)"),
+    ],
+)
+def test_inputs_that_a_head_does_not_take(head: str, spec: DataSpec, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        HEADS[head].check(spec)
+    HEADS[head].check(DataSpec((), 2, columns=(Column("anything", (3,)),)))
