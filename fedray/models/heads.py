@@ -69,6 +69,13 @@ _VIDEOS = Taken("films of shape (frames, channels, height, width)", False, (4,))
 _SOUNDS = Taken("sounds of shape (samples,), or (frames, bands)", False, (1, 2))
 
 
+_TEXTS = Taken("columns input_ids, attention_mask and labels", True, ())
+_SPEECH = Taken("columns input_features and labels", False, ())
+
+DECODED = frozenset({"labels", "decoder_input_ids"})
+"""The columns that a decoder may be given: what it is to say, or that one place later."""
+
+
 @dataclass(frozen=True)
 class Head:
     """The end of a model.
@@ -81,6 +88,7 @@ class Head:
         peft: the name of such models in peft; None: it has none.
         gives: the tensor of an answer.
         padding: it finds the end of a text by the token of padding.
+        decodes: a decoder says the tokens of the column ``labels``, one after the other, of what an encoder reads.
     """
 
     maker: str
@@ -89,13 +97,19 @@ class Head:
     peft: str | None = None
     gives: Gives = logits
     padding: bool = False
+    decodes: bool = False
 
     def options(self, spec: DataSpec) -> dict[str, Any]:
         """Return what a model's config says by the data."""
         return {"num_labels": spec.outputs} if self.says == "classes" else {}
 
     def check(self, spec: DataSpec) -> None:
-        """Raise ConfigError where one tensor of inputs is none that such a model takes."""
+        """Raise ConfigError where one tensor of inputs is none that such a model takes, or a decoder has no column."""
+        names = {one.name for one in spec.columns}
+        if self.decodes and not names & DECODED:
+            raise misfit(
+                spec, "huggingface", f"{self.taken.words}: data: {{name: text}} has them with task: seq2seq_lm"
+            )
         if spec.columns:
             return
         if bool(spec.vocabulary) != self.taken.tokens or len(spec.shape) not in self.taken.ranks:
@@ -109,6 +123,8 @@ class Head:
 
 HEADS: dict[str, Head] = {
     "causal_lm": Head("AutoModelForCausalLM", _TOKENS, "tokens", "CAUSAL_LM"),
+    "seq2seq_lm": Head("AutoModelForSeq2SeqLM", _TEXTS, "tokens", "SEQ_2_SEQ_LM", decodes=True),
+    "speech_seq2seq": Head("AutoModelForSpeechSeq2Seq", _SPEECH, "tokens", decodes=True),
     "masked_lm": Head("AutoModelForMaskedLM", _TOKENS, "tokens"),
     "sequence_classification": Head("AutoModelForSequenceClassification", _TOKENS, "classes", "SEQ_CLS", padding=True),
     "token_classification": Head("AutoModelForTokenClassification", _TOKENS, "classes", "TOKEN_CLS"),

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedray.models.heads import Gives, logits
@@ -22,11 +23,19 @@ class Hosted(nn.Module):
         pad: the token that it takes for padding; None: it takes none.
         cache: the name by which a language model takes and gives keys and values; None: it keeps none.
         gives: the tensor of an answer of the model, see :class:`fedray.models.heads.Head`.
+        start: the token before the first one that a decoder says; None: it has no decoder beside an encoder.
     """
 
-    def __init__(self, model: Any, pad: int | None = None, cache: str | None = None, gives: Gives = logits) -> None:
+    def __init__(
+        self,
+        model: Any,
+        pad: int | None = None,
+        cache: str | None = None,
+        gives: Gives = logits,
+        start: int | None = None,
+    ) -> None:
         super().__init__()
-        self.model, self.pad, self.cache, self.gives = model, pad, cache, gives
+        self.model, self.pad, self.cache, self.gives, self.start = model, pad, cache, gives, start
 
     @property
     def speaks(self) -> bool:
@@ -36,7 +45,7 @@ class Hosted(nn.Module):
     def forward(self, *inputs: Tensor, **columns: Tensor) -> Tensor:
         """Return logits, such as ``[B, K]`` or ``[B, T, K]``, of inputs by place, or of columns by their names."""
         with _without_a_look():
-            found = self.model(*inputs, **self._padded(columns))
+            found = self.model(*inputs, **self._begun(self._padded(columns)))
         return self.gives(found, {**{str(place): one for place, one in enumerate(inputs)}, **columns}).float()
 
     def go_on(self, ids: Tensor, mask: Tensor, choose: Callable[[Tensor], Tensor | None]) -> None:
@@ -65,6 +74,13 @@ class Hosted(nn.Module):
             return columns
         ids = columns["input_ids"].masked_fill(columns["attention_mask"] == 0, self.pad)
         return {**columns, "input_ids": ids}
+
+    def _begun(self, columns: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return columns with the tokens that a decoder reads, each one place behind the one that it is to say."""
+        if self.start is None or "labels" not in columns:
+            return columns
+        read = F.pad(columns["labels"][:, :-1], (1, 0), value=self.start)
+        return {**{name: one for name, one in columns.items() if name != "labels"}, "decoder_input_ids": read}
 
 
 @contextmanager

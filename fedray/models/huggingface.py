@@ -18,16 +18,19 @@ from torch import Tensor, nn
 
 from fedray.config.registry import nearest
 from fedray.core.errors import ConfigError, listed, one_line
-from fedray.data.spec import DataSpec
+from fedray.data.spec import Column, DataSpec
 from fedray.models.converted import lies_in, of_converted
 from fedray.models.fit import check_dropout
-from fedray.models.heads import AUTO, HEADS, Head, check_head
+from fedray.models.heads import AUTO, DECODED, HEADS, Head, check_head
 from fedray.models.hosted import Hosted
 from fedray.models.pretrained import of_shapes, of_weights
 from fedray.models.quantized import Quantization, count_as, keep_still, kept_whole, loading, quiet
 from fedray.models.registry import models
 from fedray.models.shapes import builds_shapes, shapes_alone
 from fedray.models.shared import read_from, share_frozen
+
+_SAID = ("input_ids", *sorted(DECODED))
+"""The columns of tokens that a model has to know."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,13 @@ class HuggingFace:
             arXiv:2208.07339) or in 4 (``nf4``, ``fp4``: QLoRA, arXiv:2305.14314, with double quantization), which
             bitsandbytes multiplies in ``dtype``, and of 8 bits in float16 (``pip install fedray[quantization]``).
         lora: the adapters; None: all parameters are trained.
-        head: the end of the model: ``causal_lm``, ``masked_lm``, ``sequence_classification``, ``token_classification``,
-            ``multiple_choice``, ``question_answering``, ``next_sentence_prediction``, ``image_classification``,
-            ``semantic_segmentation``, ``video_classification``, ``audio_classification`` or
-            ``audio_frame_classification``; ``auto``: as ``config.json`` names its architecture, and for texts that have
-            a target of their own ``sequence_classification`` in the place of a language model, or of none.  A head that
-            the folder lacks is drawn by the run's seed, one of classes for as many as the data has.
+        head: the end of the model: ``causal_lm``, ``seq2seq_lm``, ``speech_seq2seq``, ``masked_lm``,
+            ``sequence_classification``, ``token_classification``, ``multiple_choice``, ``question_answering``,
+            ``next_sentence_prediction``, ``image_classification``, ``semantic_segmentation``, ``video_classification``,
+            ``audio_classification`` or ``audio_frame_classification``; ``auto``: as ``config.json`` names its
+            architecture, and for texts that have a target of their own ``sequence_classification`` in the place of a
+            language model, or of none.  A head that the folder lacks is drawn by the run's seed, one of classes for as
+            many as the data has.
         gradient_checkpointing: compute activations again in the backward pass, to hold less of them.
     """
 
@@ -138,12 +142,13 @@ class HuggingFace:
             if getattr(model.config, "use_cache", False):
                 model.config.use_cache = False
             pad = _padding(model.config, folder) if head.padding else None
-            cache = _cache_of(model) if head.says == "tokens" else None
+            start = _start(model.config, folder) if head.decodes else None
+            cache = _cache_of(model) if head.says == "tokens" and not head.decodes else None
             if self.lora is not None:
                 model = _adapted(peft, model, self.lora, head, new)
             if self.gradient_checkpointing:
                 model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        return read_from(share_frozen(Hosted(model, pad, cache, head.gives)), folder)
+        return read_from(share_frozen(Hosted(model, pad, cache, head.gives, start)), folder)
 
     def _read(self, maker: Any, options: dict[str, Any]) -> tuple[Any, list[str]]:
         """Return the base, and the names of the weights that the folder lacks; arguments as for ``of_weights``."""
@@ -287,6 +292,21 @@ def _padding(config: Any, folder: Path) -> int:
     )
 
 
+def _start(config: Any, folder: Path) -> int:
+    """Return the token before the first one that a decoder says.
+
+    Raises:
+        ConfigError: the config names none.
+    """
+    found = getattr(config, "decoder_start_token_id", None)
+    if isinstance(found, int):
+        return found
+    raise ConfigError(
+        f"model.path: {folder / 'config.json'} names no decoder_start_token_id, with which its decoder begins: set it "
+        "there, as it was in training"
+    )
+
+
 def _cache_of(model: Any) -> str | None:
     """Return the name by which a model takes keys and values beside the places of tokens; None: it does not."""
     takes = signature(model.forward).parameters
@@ -304,15 +324,17 @@ def _check_vocabulary(spec: DataSpec, config: Any, folder: Path) -> None:
     """Raise ConfigError where the data has tokens, or is longer, than the model knows."""
     known = getattr(config, "vocab_size", None)
     longest = getattr(config, "max_position_embeddings", None)
-    ids = next((one for one in spec.columns if one.name == "input_ids"), None)
-    shape, tokens = (spec.shape, spec.vocabulary) if ids is None else (ids.shape, ids.vocabulary)
+    columns = spec.columns or (Column("x", spec.shape, spec.vocabulary),)
+    said = [one for one in columns if not spec.columns or one.name in _SAID]
+    tokens = max((one.vocabulary for one in said), default=0)
+    length = max((one.shape[-1] for one in said if one.vocabulary and one.shape), default=0)
     if known is not None and tokens > known:
         raise ConfigError(
             f"model.path: {folder} knows {known:,} tokens, and the data has numbers up to {tokens - 1:,}: take the "
             "model's own tokenizer"
         )
-    if tokens and longest is not None and shape and shape[-1] > longest:
+    if longest is not None and length > longest:
         raise ConfigError(
-            f"model.path: {folder} knows {longest:,} positions, and sequences have {shape[-1]:,}: cut them; of "
+            f"model.path: {folder} knows {longest:,} positions, and sequences have {length:,}: cut them; of "
             "text, data.max_length does"
         )

@@ -24,7 +24,7 @@ from fedray.data.text.tokens import closing, tokens_in
 from fedray.predict.predictions import Predictions
 from fedray.run.generation import Generation, GoOn, before, generate, inputs_of, stopping
 from fedray.tasks import Task
-from fedray.tasks.positions import check_drawn
+from fedray.tasks.language import check_drawn
 
 _log = logging.getLogger("fedray")
 

@@ -4,8 +4,9 @@ from fedray.tasks.base import Answers, Ranking, Task, TaskLoss, tasks
 from fedray.tasks.binary import Binary, Multilabel
 from fedray.tasks.classification import Classification, OneOfClasses
 from fedray.tasks.inferred import infer, inferred, task_of
+from fedray.tasks.language import CausalLM, NextTokens, Seq2SeqLM
 from fedray.tasks.outputs import logits_of, outputs_of
-from fedray.tasks.positions import CausalLM, Positions, Segmentation, TokenClassification
+from fedray.tasks.positions import Positions, Segmentation, TokenClassification
 from fedray.tasks.regression import Regression
 from fedray.tasks.unsupervised import Unsupervised
 
@@ -15,11 +16,13 @@ __all__ = [
     "CausalLM",
     "Classification",
     "Multilabel",
+    "NextTokens",
     "OneOfClasses",
     "Positions",
     "Ranking",
     "Regression",
     "Segmentation",
+    "Seq2SeqLM",
     "Task",
     "TaskLoss",
     "TokenClassification",

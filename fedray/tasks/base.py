@@ -86,6 +86,9 @@ class Task:
     padded: ClassVar[bool] = False
     """True where targets may be sequences of different lengths, whose padding counts in no loss and no metric."""
 
+    pairs: ClassVar[bool] = False
+    """True where targets answer the inputs: a text is two sequences, of which the second is to be said."""
+
     spec: ClassVar[DataSpec] = DataSpec((), 0)
     """The examples that it is about."""
 
@@ -102,7 +105,8 @@ class Task:
         if spec.padding is not None and not self.padded:
             raise ConfigError(
                 f"task: {self.name} has no place for targets of different lengths; token_classification has, a class "
-                "for each value, and causal_lm, the next one; of a text that has one class data.target names its column"
+                "for each value, and causal_lm and seq2seq_lm, the next one; of a text that has one class data.target "
+                "names its column"
             )
         found = copy.copy(self)
         object.__setattr__(found, "spec", spec)

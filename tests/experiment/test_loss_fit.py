@@ -22,8 +22,16 @@ from fedray.local.losses import UserLoss
 from fedray.local.program import ClientProgram
 from fedray.local.task import LocalTask
 from fedray.optim import SGD
-from fedray.tasks import Binary, Classification, Multilabel, Regression, Segmentation, Task, TokenClassification
-from fedray.tasks.positions import CausalLM
+from fedray.tasks import (
+    Binary,
+    CausalLM,
+    Classification,
+    Multilabel,
+    Regression,
+    Segmentation,
+    Task,
+    TokenClassification,
+)
 
 VOID = 4
 """A target that does not count."""

@@ -72,8 +72,56 @@ def sounds(transformers: Any, vocabulary: int, positions: int) -> Any:
     return transformers.Wav2Vec2Model(config)
 
 
+def t5(transformers: Any, vocabulary: int, positions: int) -> Any:
+    """Return a T5, an encoder and a decoder."""
+    config = transformers.T5Config(
+        vocab_size=vocabulary,
+        d_model=16,
+        d_kv=8,
+        d_ff=24,
+        num_layers=2,
+        num_heads=2,
+        dropout_rate=0.0,
+        decoder_start_token_id=0,
+        pad_token_id=0,
+        eos_token_id=1,
+    )
+    return transformers.T5ForConditionalGeneration(config)
+
+
+_BOTH = {"d_model": 16, "dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
+_BOTH |= dict.fromkeys(("encoder_layers", "decoder_layers"), 1)
+_BOTH |= dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 2)
+_BOTH |= dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 24)
+_TOLD = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 1, "decoder_start_token_id": 1}
+
+
+def bart(transformers: Any, vocabulary: int, positions: int) -> Any:
+    """Return a BART, an encoder and a decoder."""
+    config = transformers.BartConfig(vocab_size=vocabulary, max_position_embeddings=positions, **_BOTH, **_TOLD)
+    return transformers.BartForConditionalGeneration(config)
+
+
+def whisper(transformers: Any, vocabulary: int, positions: int) -> Any:
+    """Return a Whisper, which hears 16 frames of 4 bands."""
+    config = transformers.WhisperConfig(
+        vocab_size=vocabulary,
+        num_mel_bins=4,
+        max_source_positions=8,
+        max_target_positions=positions,
+        suppress_tokens=[],
+        begin_suppress_tokens=[],
+        **_BOTH,
+        **_TOLD,
+    )
+    return transformers.WhisperForConditionalGeneration(config)
+
+
 OTHERS: dict[str, Callable[[Any, int, int], Any]] = {
     "bert_masked": bert_with("BertForMaskedLM"),
+    "t5": t5,
+    "bart": bart,
+    "whisper": whisper,
     "segformer": segformer,
     "videomae": films,
     "wav2vec2": sounds,

@@ -23,6 +23,7 @@ N = 16
 DRAW = np.random.default_rng(5)
 WORDS = DRAW.integers(1, 24, (N, 6))
 PARTS = (np.arange(6) > 2).astype(np.int64)[None].repeat(N, axis=0)
+ANSWERS = DRAW.integers(1, 24, (N, 5)) * (np.arange(5) < DRAW.integers(1, 6, (N, 1)))  # 0 behind each
 
 
 def classes(count: int) -> Any:
@@ -46,6 +47,22 @@ class Case(NamedTuple):
 
 CASES = {
     "causal_lm": Case("gpt2", {"input_ids": WORDS}, WORDS, "causal_lm", ["c_attn"]),
+    "seq2seq_lm": Case(
+        "t5",
+        {"input_ids": WORDS, "attention_mask": (WORDS > 3).astype(np.int64), "labels": ANSWERS},
+        ANSWERS,
+        {"name": "seq2seq_lm", "ignore_index": 0},
+        ["q", "v"],
+        lambda y: {"labels": y.masked_fill(y == 0, -100)},
+    ),
+    "speech_seq2seq": Case(
+        "whisper",
+        {"input_features": DRAW.random((N, 4, 16), dtype=np.float32), "labels": ANSWERS},
+        ANSWERS,
+        {"name": "seq2seq_lm", "ignore_index": 0},
+        ["q_proj", "v_proj"],
+        lambda y: {"labels": y.masked_fill(y == 0, -100)},
+    ),
     "masked_lm": Case(
         "bert_masked",
         {"input_ids": WORDS},
@@ -145,7 +162,8 @@ def test_a_head_trains_and_is_asked_and_is_exported(tmp_path: Path, head: str, a
         wanted = alone.model(*placed, **named)
         export(RunFolder(tmp_path / "off"), tmp_path / "whole", "huggingface")
         whole = maker.from_pretrained(tmp_path / "whole").eval()
-        found = whole(*placed, **named, **case.asked(torch.from_numpy(case.y)))
+        asked = case.asked(torch.from_numpy(case.y))
+        found = whole(*placed, **{**named, **asked})
         given = {**{str(place): one for place, one in enumerate(placed)}, **named}
         torch.testing.assert_close(HEADS[head].gives(found, given), wanted, rtol=0, atol=1e-5)
         # What transformers itself says of the same batch.
@@ -154,7 +172,9 @@ def test_a_head_trains_and_is_asked_and_is_exported(tmp_path: Path, head: str, a
             export(RunFolder(tmp_path / "off"), tmp_path / "adapter", "peft")
             plain = maker.from_pretrained(base, **options)
             loaded = peft.PeftModel.from_pretrained(plain, tmp_path / "adapter").eval()
-            torch.testing.assert_close(HEADS[head].gives(loaded(*placed, **named), given), wanted, rtol=0, atol=1e-6)
+            torch.testing.assert_close(
+                HEADS[head].gives(loaded(*placed, **{**named, **asked}), given), wanted, rtol=0, atol=1e-6
+            )
         else:
             with pytest.raises(ConfigError, match="has no adapters"):
                 export(RunFolder(tmp_path / "off"), tmp_path / "adapter", "peft")
@@ -166,6 +186,8 @@ def test_a_head_is_found_by_the_architecture(tmp_path: Path) -> None:
 
     for architecture, spec, head in (
         ("GPT2LMHeadModel", DataSpec((6,), 24, vocabulary=24), "causal_lm"),
+        ("T5ForConditionalGeneration", DataSpec((6,), 24, vocabulary=24), "seq2seq_lm"),
+        ("WhisperForConditionalGeneration", DataSpec((6,), 24, vocabulary=24), "speech_seq2seq"),
         ("BertForMaskedLM", DataSpec((6,), 24, vocabulary=24), "masked_lm"),
         ("BertForMaskedLM", DataSpec((6,), 2, classes=("no", "yes"), vocabulary=24), "sequence_classification"),
         ("BertModel", DataSpec((6,), 1, "regression", vocabulary=24), "sequence_classification"),
@@ -205,3 +227,13 @@ def test_inputs_that_a_head_does_not_take(head: str, spec: DataSpec, message: st
     with pytest.raises(ConfigError, match=message):
         HEADS[head].check(spec)
     HEADS[head].check(DataSpec((), 2, columns=(Column("anything", (3,)),)))
+
+
+@pytest.mark.parametrize("head", ["seq2seq_lm", "speech_seq2seq"])
+def test_a_decoder_has_a_column_of_what_it_is_to_say(head: str) -> None:
+    for spec in (DataSpec((6,), 24, vocabulary=24), DataSpec((), 24, columns=(Column("input_ids", (6,), 24),))):
+        with pytest.raises(
+            ConfigError, match=r"columns .* and labels: data: \{name: text\} has them with task: seq2seq_lm"
+        ):
+            HEADS[head].check(spec)
+    HEADS[head].check(DataSpec((), 24, columns=(Column("labels", (6,), 24),)))

@@ -18,7 +18,7 @@ from fedray.config.sections import LocalSection
 from fedray.data import FederatedData
 from fedray.local.stacking import Stack
 from fedray.run.weights import check_weights, weights
-from fedray.tasks.positions import CausalLM, TokenClassification
+from fedray.tasks import CausalLM, TokenClassification
 from tests.helpers import Problem, class_problem, federation, linear_problem, local_task, seeded, train
 
 PADDING, CLASSES, LENGTH = 0, 4, 5
