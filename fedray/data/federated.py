@@ -264,6 +264,7 @@ class FederatedData(ContiguousData):
         target: str | Sequence[str] | None = None,
         classes: Sequence[Any] | None = None,
         task: Literal["auto", "classification", "regression"] = "auto",
+        pairs: bool = False,
     ) -> Self:
         """Read text for ``task: causal_lm``, or with targets, tokenised once and kept on the disk for the next run.
 
@@ -295,6 +296,8 @@ class FederatedData(ContiguousData):
             classes: the names of the classes, in the order of their numbers; None: those of the training files.
             task: ``classification`` or ``regression``; ``auto``: text, and at most 20 different whole numbers, are
                 classes.
+            pairs: prompt and completion are two sequences, ``input_ids`` with ``attention_mask`` and ``labels``, for
+                ``task: seq2seq_lm``.
 
         Raises:
             ConfigError: with file and row, for anything that cannot be read as described; no tokenizer, or none that
@@ -305,7 +308,7 @@ class FederatedData(ContiguousData):
 
         rule = None if partitioner is None else chosen(partitioner)
         options = TextOptions(
-            str(tokenizer), format, max_length, packing, clients, rule, label, seed, target, classes, task
+            str(tokenizer), format, max_length, packing, clients, rule, label, seed, target, classes, task, pairs
         )
         return read_text(train, test, options).of(cls)
 

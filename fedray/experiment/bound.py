@@ -155,7 +155,8 @@ class Bound:
         server, server_schedule = chosen_server(schema.server)
         model, regions = chosen_model(schema.model)
         data, augment = chosen_data(schema.data)
-        data = data.beside(model) if isinstance(data, Text) else data
+        task = None if schema.task is None else bind_part(tasks, schema.task, "task")
+        data = data.beside(model, task) if isinstance(data, Text) else data
         return cls(
             name=name,
             raw=dict(raw),
@@ -165,7 +166,7 @@ class Bound:
             augment=augment,
             model=model,
             regions=regions,
-            task=None if schema.task is None else bind_part(tasks, schema.task, "task"),
+            task=task,
             metrics=chosen_metrics(schema.metrics),
             algorithm=bind_part(algorithms, schema.algorithm, "algorithm"),
             server=server,

@@ -9,7 +9,7 @@ from fedray.core.errors import ConfigError
 from fedray.core.hidden_state import HiddenState
 from fedray.data import ClientData
 from fedray.data.columns.inputs import InputColumns
-from fedray.data.text.reading import IDS, POSITIONS
+from fedray.data.text.inputs import IDS, POSITIONS
 from fedray.tasks import outputs_of
 
 _ROW = 4

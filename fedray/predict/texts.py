@@ -16,9 +16,9 @@ from fedray.core.errors import ConfigError, listed
 from fedray.data.columns.ragged import Ragged
 from fedray.data.text.files import KINDS, Row, having, rows_in
 from fedray.data.text.formats import Format
+from fedray.data.text.inputs import MULTIPLE, masked
 from fedray.data.text.packing import Sequences, cut
 from fedray.data.text.prompts import prompts_in
-from fedray.data.text.reading import MULTIPLE, masked
 from fedray.data.text.tokenizers import Tokenizer, tokenizer_of
 from fedray.data.text.tokens import closing, tokens_in
 from fedray.predict.predictions import Predictions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -237,3 +238,60 @@ def test_a_decoder_has_a_column_of_what_it_is_to_say(head: str) -> None:
         ):
             HEADS[head].check(spec)
     HEADS[head].check(DataSpec((), 24, columns=(Column("labels", (6,), 24),)))
+
+
+def reversals(folder: Path) -> Path:
+    """Write prompts, of different lengths, and the words of each backwards."""
+    draw = np.random.default_rng(3)
+    asked = ["".join(draw.choice(list("abcd"), draw.integers(1, 9))) for _ in range(24)]
+    rows = [{"who": f"c{n % 4}", "prompt": one, "completion": one[::-1][:5]} for n, one in enumerate(asked)]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder / "rows.jsonl"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of what peft asks transformers
+@pytest.mark.parametrize(("kind", "targets"), [("t5", None), ("t5", ["q", "v"]), ("bart", ["q_proj", "v_proj"])])
+def test_an_encoder_and_a_decoder_learn_answers_of_texts(tmp_path: Path, kind: str, targets: Any) -> None:
+    import transformers
+    from safetensors.torch import load_file
+
+    from tests.models.hosted import saved
+
+    base = saved(tmp_path / "base", kind, vocabulary=257, positions=64)
+    file = reversals(tmp_path)
+    data = fedray.FederatedData.from_text(
+        file, tokenizer="bytes", test=file, clients={"column": "who"}, pairs=True, max_length=12
+    )
+    lora = None if targets is None else {"r": 2, "targets": targets}
+    model = fedray.FederatedModel({"name": "huggingface", "path": str(base), "lora": lora}, task="seq2seq_lm")
+    said: dict[str, Any] = {"optimizer": {"name": "adamw", "lr": 0.01}, "batch_size": 3}
+    algorithm = fedray.FedAvg(weight="tokens")
+    runs = {}
+    for way in ("off", 4, "lanes:4"):
+        runs[way] = fedray.train(
+            model,
+            data,
+            fedray.TrainArgs(rounds=2, stack=way, **said),
+            algorithm=algorithm,
+            cluster="inline",
+            run_dir=tmp_path / str(way),
+            progress=False,
+        )
+    mine = load_file(tmp_path / "off" / "model.safetensors")
+    for way in ("4", "lanes:4"):
+        theirs = load_file(tmp_path / way / "model.safetensors")
+        assert all(torch.allclose(mine[name], theirs[name], atol=2e-5) for name in mine)
+    test = runs["off"].history[-1].test
+    assert test["loss"] < runs["off"].history[0].test["loss"]
+    # Transformers itself, a row at a time, without any padding, in float64.
+    export(RunFolder(tmp_path / "off"), tmp_path / "whole", "huggingface")
+    whole = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "whole").double().eval()
+    total, count = 0.0, 0
+    for row in map(json.loads, file.read_text().splitlines()):
+        asked, wanted = (torch.tensor([[*row[name].encode(), 256]]) for name in ("prompt", "completion"))
+        with torch.no_grad():
+            total += float(whole(input_ids=asked, labels=wanted).loss) * wanted.shape[1]
+        count += wanted.shape[1]
+    assert test["loss"] == pytest.approx(total / count, abs=1e-6)
+    assert test["perplexity"] == pytest.approx(np.exp(total / count), rel=1e-6)

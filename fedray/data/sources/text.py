@@ -50,6 +50,8 @@ class Text(Source):
             of columns is several numbers, 0 or 1 for ``task: multilabel``.  By default the text is what is learnt.
         classes: the names of the classes, in the order of their numbers; by default those of the training files.
         task: classification or regression; auto: a column of text, or of at most 20 whole numbers, is classes.
+        pairs: a prompt and its completion are two sequences, ``input_ids`` with ``attention_mask`` and ``labels``, each
+            of at most ``max_length`` tokens, for models with an encoder and a decoder; ``task: seq2seq_lm`` has it so.
     """
 
     train: Any
@@ -64,6 +66,7 @@ class Text(Source):
     target: Any = None
     classes: list[Any] | None = None
     task: Literal["auto", "classification", "regression"] = "auto"
+    pairs: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,10 +77,11 @@ class Text(Source):
         """The section of a partitioner; None: there is none, as where there is a seed alone."""
         return None if self.partition is None or list(self.partition) == ["seed"] else self.partition
 
-    def beside(self, model: object) -> Self:
-        """Return the source with the tokenizer of a model, where it names none itself."""
+    def beside(self, model: object, task: object = None) -> Self:
+        """Return the source with a model's tokenizer, where it names none itself, and with pairs for a task of them."""
         path = getattr(model, "path", None)
-        return replace(self, tokenizer=path) if self.tokenizer is None and isinstance(path, str) else self
+        found = replace(self, tokenizer=path) if self.tokenizer is None and isinstance(path, str) else self
+        return replace(found, pairs=True) if getattr(task, "pairs", False) else found
 
     def read(self, seed: int) -> FederatedData:
         from fedray.data.text.reading import read_text
@@ -103,4 +107,5 @@ class Text(Source):
             self.target,
             self.classes,
             self.task,
+            self.pairs,
         )

@@ -159,6 +159,21 @@ class Format:
             return (self.messages,)
         return tuple(dict.fromkeys(name for template in self.templates for name in template.columns))
 
+    def halves(self) -> tuple[Format, Format]:
+        """Return the formats of prompts alone, and of completions alone, each as text.
+
+        Raises:
+            ConfigError: it has none.
+        """
+        if self.prompt is None or self.completion is None:
+            raise ConfigError(
+                "data.format: with data.pairs, as task: seq2seq_lm has it, the prompt is read and the completion is "
+                "said: {prompt: question, completion: answer}"
+            )
+        if not self.completion_only_loss:
+            raise ConfigError("format.completion_only_loss: with data.pairs no prompt is said; leave it out")
+        return Format(text=self.prompt), Format(text=self.completion)
+
     def pair(self, row: Row, where: str) -> tuple[str, str]:
         """Return the prompt, empty for plain text, and what follows it.
 

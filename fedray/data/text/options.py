@@ -29,6 +29,7 @@ class TextOptions:
             language model.
         classes: the names of the classes, in the order of their numbers; None: those of the training files.
         task: ``classification`` or ``regression``; ``auto``: as the column of targets looks.
+        pairs: prompt and completion are two sequences, for models with an encoder and a decoder.
 
     Raises:
         ConfigError: options that contradict one another.
@@ -45,6 +46,7 @@ class TextOptions:
     target: str | Sequence[str] | None = None
     classes: Sequence[Any] | None = None
     task: Literal["auto", "classification", "regression"] = "auto"
+    pairs: bool = False
 
     def __post_init__(self) -> None:
         own = self.clients == "file"
@@ -60,6 +62,10 @@ class TextOptions:
             raise ConfigError(f"packing={self.packing}: it must be wrapped (or true), bfd, or false")
         if self.packing and self.max_length is None:
             raise ConfigError("packing: it needs max_length, the tokens of a sequence")
+        if self.pairs and self.packing:
+            raise ConfigError("packing: a completion answers its own prompt; leave packing out, or pairs")
+        if self.pairs and self.target is not None:
+            raise ConfigError("target: with pairs the completion is what is learnt; leave one of the two out")
         self._check_targets()
 
     def _check_targets(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -15,26 +16,20 @@ from numpy.typing import NDArray
 from fedray.core.errors import ConfigError, counted
 from fedray.core.stages import along
 from fedray.data.columns.arrays import Columns, by_client
-from fedray.data.columns.ragged import Ragged
 from fedray.data.columns.small import smallest
 from fedray.data.files.own_tests import TestFiles, named_files, own_files
 from fedray.data.partition import assign_rows
-from fedray.data.spec import Column, DataSpec
+from fedray.data.spec import DataSpec
 from fedray.data.text.cache import kept, key_of
 from fedray.data.text.files import columns_in, text_files
 from fedray.data.text.formats import Format
+from fedray.data.text.inputs import learning, masked, masked_columns, paired, spec_of
 from fedray.data.text.options import TextOptions
 from fedray.data.text.packing import Sequences, cut, packed, packed_whole
 from fedray.data.text.targets import Targets, joined
 from fedray.data.text.tokenizers import template_of, tokenizer_of
 from fedray.data.text.tokens import Tokens, closing, tokens_of
 from fedray.rundir.names import cache_folder
-
-IDS, POSITIONS, MASK = "input_ids", "position_ids", "attention_mask"
-"""The names by which models of transformers take tokens, their places in rows, and what is no padding."""
-
-MULTIPLE = 8
-"""Batches are padded to a multiple of it, as tensor cores like it."""
 
 
 def read_text(train: Any, test: TestFiles, options: TextOptions) -> Columns:
@@ -55,8 +50,16 @@ def read_text(train: Any, test: TestFiles, options: TextOptions) -> Columns:
     length = max(1, *(int(np.diff(one.offsets).max()) for one in used))
     if options.targets:
         sets, spec = _labelled(used, [found, pieces], length, options)
+    elif options.pairs:
+        asked = reader.asking()
+        prompts = [
+            asked.prompts(files, training, "training"),
+            *([asked.prompts(held, tested, "test")] if tested else []),
+        ]
+        sets, spec = paired(prompts, used, found[0].pad, found[0].vocabulary)
     else:
-        sets, spec = [_columns(one, found[0], length) for one in used], _spec(length, found[0].vocabulary, options)
+        sets = [learning(one, found[0].pad, found[0].vocabulary, length) for one in used]
+        spec = spec_of(length, found[0].vocabulary, options.whole)
     columns = by_client(
         *sets[0],
         training.owners,
@@ -131,25 +134,6 @@ def _joined(found: Sequence[Tokens], owners: NDArray[Any]) -> Sequences:
     )
 
 
-def _spec(length: int, vocabulary: int, options: TextOptions) -> DataSpec:
-    """Return the specification of sequences of up to a length."""
-    if not options.whole:
-        return DataSpec((length,), vocabulary, vocabulary=vocabulary, padding=vocabulary)
-    columns = Column(IDS, (length,), vocabulary), Column(POSITIONS, (length,), length)
-    return DataSpec((), vocabulary, columns=columns, padding=vocabulary)
-
-
-def _columns(rows: Sequences, like: Tokens, length: int) -> tuple[Any, Ragged]:
-    """Return tokens, and as targets those that are learnt, with the number behind the last token for all others."""
-    x = Ragged(rows.ids, rows.offsets, pad=like.pad, multiple=MULTIPLE, length=length)
-    y = x.only(rows.learnt, like.vocabulary)
-    if rows.positions is None:
-        return x, y
-    # A position of 0 says that a row begins: each token of padding is one of its own.
-    positions = rows.positions.astype(smallest(length))
-    return {IDS: x, POSITIONS: Ragged(positions, rows.offsets, pad=0, multiple=MULTIPLE, length=length)}, y
-
-
 def _labelled(
     used: Sequence[Sequences], files: Sequence[Sequence[Tokens]], length: int, options: TextOptions
 ) -> tuple[list[tuple[Any, Any]], DataSpec]:
@@ -161,18 +145,7 @@ def _labelled(
         (masked(rows, like.pad, length), targets.of(own, where))
         for rows, own, where in zip(used, said, ("training", "test"), strict=False)
     ]
-    return sets, targets.spec((Column(IDS, (length,), like.vocabulary), Column(MASK, (length,), 2)))
-
-
-def masked(rows: Sequences, pad: int, length: int) -> dict[str, Ragged]:
-    """Return sequences as inputs beside a mask, for models that look both ways.
-
-    Args:
-        rows: the sequences.
-        pad: the token behind them.
-        length: the most tokens of one.
-    """
-    return {IDS: Ragged(rows.ids, rows.offsets, pad=pad, multiple=MULTIPLE, length=length, mask=MASK)}
+    return sets, targets.spec(masked_columns(length, like.vocabulary))
 
 
 class _Reader:
@@ -192,10 +165,31 @@ class _Reader:
                 "data.format: with data.target a text is the input, as in {text: body} or {text: '{title}: {body}'}; "
                 "prompts with completions, and chats, are for task: causal_lm, without a target"
             )
+        self.said = self.form
+        if options.pairs:
+            self.form = self.form.halves()[1]
         self.tokenizer = tokenizer_of(options.tokenizer)
         self.folder = cache_folder("text")
         self.how: Counter[str] = Counter()
         self.told: list[str] = []
+
+    def asking(self) -> _Reader:
+        """Return a reader of the prompts of the same files."""
+        found = copy(self)
+        found.form = self.said.halves()[0]
+        return found
+
+    def prompts(self, files: Sequence[Path], answers: Sequences, what: str) -> Sequences:
+        """Return the prompts of the rows of files, as :meth:`sized` does.
+
+        Args:
+            files: the files.
+            answers: their completions.
+            what: the rows, in words.
+        """
+        return self.sized(
+            _joined([self.read(file, what == "test") for file in files], answers.owners), f"{what} prompts"
+        )
 
     def read(self, file: Path, test: bool = False) -> Tokens:
         """Return the tokens of a file, from the disk where they are."""
@@ -228,7 +222,7 @@ class _Reader:
         options, limit = self.options, self.options.max_length
         count, tokens = len(rows.owners), len(rows.ids)
         said = f"{what}: {counted(count, 'row')}, {tokens:,} tokens"
-        if options.targets:
+        if options.targets or options.pairs:
             return self._closed(rows, said)
         said += f", {int(rows.targets().sum()):,} of them targets"
         found = rows
@@ -258,7 +252,7 @@ class _Reader:
         return found
 
     def _closed(self, rows: Sequences, said: str) -> Sequences:
-        """Return texts that have targets of their own, none of them too long; what ends a text stays."""
+        """Return texts that are one of two sequences, or have a target, none too long; what ends a text stays."""
         limit, behind = self.options.max_length, closing(self.tokenizer)
         if limit is not None:
             if limit <= behind:
@@ -275,12 +269,13 @@ class _Reader:
         options = self.options
         return {
             "tokenizer": options.tokenizer,
-            "format": {**asdict(self.form), "chat_template": template_of(self.form.chat_template)},
+            "format": {**asdict(self.said), "chat_template": template_of(self.said.chat_template)},
             "max_length": options.max_length,
             "packing": options.packing,
             "end": tokens.end if tokens.end >= 0 else None,
             "pad": tokens.pad,
             **({"target": list(options.targets)} if options.targets else {}),
+            **({"pairs": True} if options.pairs else {}),
         }
 
     def notes(self) -> tuple[str, ...]:
