@@ -110,7 +110,9 @@ GRID = (
     Line("adapters of 4 layers of 64 on 32, batch 4", functools.partial(Adapters, 64, 4), (32, 64), 4, 8, 16, True),
     Line("adapters of 4 layers of 256 on 32, batch 4", functools.partial(Adapters, 256, 4), (32, 256), 4, 4, 16, True),
     Line("adapters of 7 layers of 512 on 32, batch 1", functools.partial(Adapters, 512, 7), (32, 512), 1, 1, 16, True),
-    Line("adapters of 7 layers of 512 on 64, batch 8", functools.partial(Adapters, 512, 7), (64, 512), 8, 8, 16, True),
+    Line(
+        "adapters of 7 layers of 512 on 64, batch 8", functools.partial(Adapters, 512, 7), (64, 512), 8, 8, 16, True, 8
+    ),
 )
 
 

@@ -21,6 +21,9 @@ _NULL = re.compile(r"Incompatible value 'None' for field of type '(?P<kind>\w+)'
 _NO_TEXT = re.compile(r"Cannot convert '\w+' to string: '(?P<value>.*)'$")
 _NO_LIST = re.compile(r"Value (?P<value>.*) \(\w+\) is incompatible with type hint 'typing\.List")
 _NO_PLAIN = re.compile(r"Value '(?P<kind>\w+)' is not a supported primitive type")
+_SECTION = re.compile(r"Merge error: \w+ is not a subclass of \w+")
+_UNION = re.compile(r"Value '(?P<value>.*)'( of type '\w+')? is incompatible with type hint '(?P<kinds>.*)'$")
+_CHOICE = re.compile(r"Incompatible value 'None' for field of type 'Literal\[(?P<values>.*)\]'")
 _KEY = re.compile(r"Key (?P<value>.*) \(\w+\) is incompatible with \((?P<kind>\w+)\)")
 
 
@@ -41,6 +44,12 @@ def in_plain_words(said: str, value: Any) -> str:
         return f"expected {_KINDS[found['kind']]}, got {found['value']!r}{hint}"
     if found := _NULL.match(said):
         return f"expected {_KINDS.get(found['kind'] or '', 'a value')}, got null"
+    if found := _CHOICE.match(said):
+        return f"expected one of {found['values']}, got null"
+    if _SECTION.match(said) and not isinstance(value, Mapping):
+        return f"expected a section with keys, got {value!r}"
+    if (found := _UNION.match(said)) and (kinds := _kinds(found["kinds"])):
+        return f"expected {kinds}, got {'null' if value is None else repr(value)}"
     if found := _NO_TEXT.match(said):
         return f"expected a text, got {found['value']}"
     if found := _NO_LIST.match(said):
@@ -56,6 +65,17 @@ def in_plain_words(said: str, value: Any) -> str:
         if kind in said and not isinstance(value, Mapping | list | tuple):
             return f"expected {words}, got {value!r}{in_a_list(value) if 'list' in words else ''}"
     return said
+
+
+def _kinds(hint: str) -> str:
+    """Return in words what a hint of several types takes; empty: they have none.
+
+    >>> _kinds("Union[bool, str]"), _kinds("typing.List[int]")
+    ('true or false, or a text', '')
+    """
+    found = re.fullmatch(r"(typing\.)?(Optional|Union)\[(.*)\]", hint)
+    names = found[3].removeprefix("Union[").removesuffix("]").split(", ") if found else []
+    return ", or ".join(_KINDS[name] for name in names) if all(name in _KINDS for name in names) else ""
 
 
 def in_a_list(value: Any) -> str:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from fedray.config.binding import bind
 from fedray.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Within:
+    """A section."""
+
+    r: int = 1
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,10 @@ class Options:
     sizes: list[int] = field(default_factory=list)
     work: dict[str, int] | None = None
     left_out: dict[int, list[str]] = field(default_factory=dict)
+    packing: bool | str = False
+    many: int | str | None = None
+    kind: Literal["thin", "thick"] = "thin"
+    within: Within | None = None
 
 
 @pytest.mark.parametrize(
@@ -45,6 +56,13 @@ class Options:
             {"count": np.int64(3)},
             r"count: expected a plain value, .*, got one of type int64 \(of NumPy's: \.item\(\)\)",
         ),
+        ({"packing": 3}, "packing: expected true or false, or a text, got 3"),
+        ({"packing": None}, "packing: expected true or false, or a text, got null"),
+        ({"packing": [1]}, r"packing: expected true or false, or a text, got \[1\]"),
+        ({"many": 2.5}, "many: expected a whole number, or a text, got 2.5"),
+        ({"kind": None}, "kind: expected one of thin, thick, got null"),
+        ({"within": 3}, "within: expected a section with keys, got 3"),
+        ({"within": ["r"]}, r"within: expected a section with keys, got \['r'\]"),
         ({"count": "1e3"}, "count: expected a whole number, got '1e3'"),
     ],
 )

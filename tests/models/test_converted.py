@@ -15,7 +15,12 @@ from fedray.core.errors import ConfigError
 from fedray.models import HuggingFace, Lora, converted, initial_model, pretrained
 from tests.models.test_huggingface import CLASSES, TOKENS
 
-FORMS = [{"dtype": "bfloat16"}, {"dtype": "bfloat16", "quantization": "nf4"}, {"quantization": "int8"}]
+FORMS = [
+    {"dtype": "bfloat16"},
+    {"dtype": "float16"},
+    {"dtype": "bfloat16", "quantization": "nf4"},
+    {"quantization": "int8"},
+]
 
 pytestmark = pytest.mark.slow
 

@@ -203,7 +203,7 @@ def test_a_run_that_stops_and_goes_on_has_the_same_bits(tmp_path: Path) -> None:
         ("vit", "image_classification", IMAGES, ["q_proj"]),
     ],
 )
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_a_new_head_is_drawn_by_the_seed_and_trained(
     tmp_path: Path, kind: str, head: str, spec: DataSpec, targets: list[str], dtype: Any
 ) -> None:

@@ -136,6 +136,8 @@ class Format:
 
         if isinstance(said, str):
             return cls(text=said)
+        if said is not None and not isinstance(said, Mapping):
+            raise ConfigError(f"data.format: expected a column, or a section such as {{text: body}}, got {said!r}")
         if isinstance(said, Mapping) and any(said.get(name) is not None for kind in USUAL for name in kind):
             found: Format = bind(cls, said, "data.format")
             return found

@@ -58,6 +58,7 @@ def test_a_format_is_said_or_found(said: Any, there: list[str], found: Format) -
         ({"text": "a", "chat_template": "{}"}, ["a"], "chat_template: it is for messages"),
         ({"text": "a", "completion_only_loss": False}, ["a"], "of text all is learnt"),
         ({"text": "a", "template": "b"}, ["a"], "template"),
+        (["text"], ["text"], r"expected a column, or a section such as \{text: body\}, got \['text'\]"),
     ],
 )
 def test_formats_that_make_no_sense(said: Any, there: list[str], message: str) -> None:
