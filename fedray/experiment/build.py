@@ -274,7 +274,7 @@ class Config(Bound):
             stack: Any = self.local.stack
             if (ranks := self.place.worker.ranks) > 1:
                 views = views_of(trial, self.evaluate)
-                stacking, sharing = decide_ranks(ranks, stack, views, trial, algorithm, model_fn())
+                stacking, sharing = decide_ranks(ranks, stack, views, trial, algorithm)
             else:
                 stacking = decide(trial, stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
                 sharing = decide_sharing(replace(trial, stacking=stacking), self.place.most_devices(data))

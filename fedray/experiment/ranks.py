@@ -15,11 +15,13 @@ from fedray.local.sharing import unshared
 from fedray.local.stacking import Stack, unsuited
 from fedray.local.task import LocalTask, Sharing, Stacking
 from fedray.local.views import Views
+from fedray.models.bare import not_bare
+from fedray.models.shared import base_of
 from fedray.transforms.codec import Codec
 
 
 def decide_ranks(
-    ranks: int, stack: Stack, views: Views, task: LocalTask, algorithm: Composition, module: nn.Module
+    ranks: int, stack: Stack, views: Views, task: LocalTask, algorithm: Composition
 ) -> tuple[Stacking, Sharing]:
     """Return how clients step, and what is shared out, where each worker has several ranks.
 
@@ -29,11 +31,11 @@ def decide_ranks(
         views: the ways in which clients are evaluated.
         task: the local training problem, tried.
         algorithm: the algorithm, as it is composed.
-        module: the model, of which the parameters may be changed.
 
     Raises:
         ConfigError: something of the run needs more than a shard of the model.
     """
+    module = task.model_fn()
     stacking = Stacking(1, False, "a worker of several ranks trains one client at a time")
     if stack not in ("auto", "off", 1):
         raise ConfigError(
@@ -41,9 +43,11 @@ def decide_ranks(
         )
     if reason := next(_reasons(views, replace(task, stacking=stacking), algorithm, module), None):
         raise ConfigError(f"worker.ranks={ranks}: {reason}; set worker.ranks=1")
-    return stacking, Sharing(
-        1, f"a client's batch, and its model, are shared out over {ranks} ranks of its worker", ranks
-    )
+    words = f"a client's batch, and its model, are shared out over {ranks} ranks of its worker"
+    whole = not_bare(task.model_fn, module)
+    if whole is not None and base_of(module) is None:  # what is mapped from a file is in no memory of a rank's own
+        words += f"; each of them builds the whole model before it has its part, as {whole}"
+    return stacking, Sharing(1, words, ranks, bare=whole is None)
 
 
 def _reasons(views: Views, task: LocalTask, algorithm: Composition, module: nn.Module) -> Iterator[str]:

@@ -57,7 +57,9 @@ def sized(task: LocalTask, module: nn.Module, place: Place, batch_size: int | st
     devices = 1 if stacking.stacked else place.most_devices(task.data)
     sharing = Sharing(devices, f"not tried; a client's batch over {devices} devices" if devices > 1 else "")
     if ranks > 1:
-        sharing = Sharing(1, f"not tried; a client's batch, and its model, over {ranks} ranks of its worker", ranks)
+        sharing = Sharing(
+            1, f"not tried; a client's batch, and its model, over {ranks} ranks of its worker", ranks, True
+        )
     x, _ = two_examples(task.data.probe())
     with as_on_cpu(module) as (copied, moved):
         rows = rows_at_once(batch_size, copied, like(x, moved))  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,8 @@ from fedray.local.replicas import Replica
 from fedray.local.sequential import SequentialStepper
 from fedray.local.step import Fit
 from fedray.local.task import LocalTask
+from fedray.models.bare import built_bare
+from fedray.models.prototype import last_of
 
 
 class ShardedStepper(SequentialStepper):
@@ -45,7 +48,8 @@ class ShardedStepper(SequentialStepper):
     @classmethod
     def of(cls, task: LocalTask, devices: Sequence[torch.device]) -> ShardedStepper:
         """Make one on the rank's device."""
-        return cls(task, task.model_fn(), devices[:1])
+        make = built_bare if task.sharing.bare else last_of
+        return cls(task, make(task.model_fn), devices[:1])
 
     def fit(self, c: Clients, fit: Fit) -> Trace:
         """See :meth:`fedray.local.steppers.Stepper.fit`.
@@ -108,7 +112,7 @@ class ShardedReplica(Replica):
 
     Args:
         task: the part of the local training problem that is the rank's.
-        module: the whole model; it becomes this replica's, and is sharded.
+        module: the whole model, which may be bare; it becomes this replica's, and is sharded.
         device: the rank's device.
 
     Attributes:
@@ -129,6 +133,8 @@ class ShardedReplica(Replica):
             # A sum, said twice: a mean is a sum with gloo in some versions of torch (pytorch/pytorch#162338).
             sharded.set_gradient_divide_factor(1.0)
             sharded.set_force_sum_reduction_for_comms(True)
+        if any(parameter.is_meta for parameter in self.module.parameters()):
+            self.module._apply(partial(_filled, device))
         named = dict(self.module.named_parameters())
         self._held = [named[entry.name] for entry in layout.parameters]
         rows = [_rows(parameter) for parameter in self._held]
@@ -186,6 +192,11 @@ def units(module: nn.Module) -> list[nn.Module]:
             if own and all(name.startswith(start) for name in own):
                 found.append(layer)
     return found[::-1]
+
+
+def _filled(device: torch.device, tensor: Tensor) -> Tensor:
+    """Return a tensor with values: zeros of its own where it is of a shape alone."""
+    return torch.zeros_like(tensor, device=device) if tensor.is_meta else tensor
 
 
 def _rows(parameter: nn.Parameter) -> nn.Parameter:

@@ -74,11 +74,13 @@ class Sharing:
         devices: at most so many, if its worker has them; 1: the worker's first device does it all.
         reason: one line for ``fedray plan`` and the log; empty where no worker has more than one.
         ranks: the processes of a worker that share the model out as well.
+        bare: each of these builds the model bare, see :mod:`fedray.models.bare`; False: whole, with its values.
     """
 
     devices: int = 1
     reason: str = ""
     ranks: int = 1
+    bare: bool = False
 
 
 @dataclass(frozen=True)

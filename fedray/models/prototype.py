@@ -87,6 +87,10 @@ class Prototype:
             return
         self._copies = all(gradient is None for gradient in reached)
 
+    def anew(self) -> nn.Module:
+        """Return a module that is built, whether or not one is kept, and is not kept itself."""
+        return self._build()
+
     def peek(self) -> nn.Module:
         """Return a module with its first parameters, which the caller only reads: the one that is kept, if there is."""
         return self._build() if self._kept is None or not self._copies else self._kept

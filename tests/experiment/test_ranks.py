@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from torch import Tensor, nn
 
 from fedray.core.errors import ConfigError
 from fedray.experiment.build import Config
@@ -39,6 +41,29 @@ def test_clients_that_only_fit_may_have_several_ranks(name: str) -> None:
     task = task_of(**FITS[name])
     assert (task.stacking.size, task.sharing.ranks, task.sharing.devices) == (1, 2, 1)
     assert "devices: a client's batch, and its model, are shared out over 2 ranks of its worker" in task.notes
+
+
+class Buffered(nn.Module):
+    """A buffer that is drawn behind the parameters, and is not saved."""
+
+    def __init__(self, spec: Any) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, spec.outputs)
+        self.register_buffer("offset", torch.randn(spec.outputs), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return log-odds."""
+        out: Tensor = self.layer(x) + self.offset
+        return out
+
+
+def test_ranks_build_the_model_bare_and_the_log_says_where_they_cannot() -> None:
+    assert task_of().sharing.bare
+    task = task_of(model={"name": f"{__name__}:Buffered"})
+    assert not task.sharing.bare
+    assert any(
+        "each of them builds the whole model before it has its part, as what it has beside its" in n for n in task.notes
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,6 +100,7 @@ def test_a_plan_counts_the_bytes_of_each_rank(cli: Cli, small: Path) -> None:
     assert costs["local models"] == 4 * 53
     assert costs["gradients"] == 4 * 53 / 2
     assert costs["gathered layers"] == 2 * 4 * 35  # of the first layer, from 6 features to 5
+    assert memory(plan, server, 1).built == 0  # where one process has 4 * 53
     shown = cli("plan", small, "cluster.name=ray", "worker.ranks=2").out
     assert "each of 2 ranks" in shown
     assert "not measured: 2 ranks train a client, and this is one process" in shown

@@ -18,14 +18,17 @@ from torch.multiprocessing.spawn import spawn
 from fedray import optim
 from fedray.algorithms import FedProx
 from fedray.config.sections import LocalSection
+from fedray.core.layout import Layout
 from fedray.core.messages import BlockUpdate, Broadcast
 from fedray.core.shards import Shard
 from fedray.data.spec import DataSpec
 from fedray.local.program import ClientProgram
 from fedray.local.sharded import ShardedStepper, units
 from fedray.local.steppers import stepper_for
-from fedray.local.task import LocalTask
+from fedray.local.task import LocalTask, Sharing
 from fedray.models import CNN, MLP, Transformer
+from fedray.models.bare import not_bare
+from fedray.models.shapes import shapes_alone
 from tests.helpers import class_problem, local_task, relative, train
 
 CPU = torch.device("cpu")
@@ -93,7 +96,8 @@ def task_of(name: str) -> LocalTask:
     spec, model_fn, options = CASES[name]
     seeded = partial(built, model_fn)
     options = {"args": LocalSection(2, 4), **options}
-    return local_task(class_problem(SIZES, spec.shape, spec.outputs, seeded), stack="off", **options)
+    task = local_task(class_problem(SIZES, spec.shape, spec.outputs, seeded), stack="off", **options)
+    return replace(task, sharing=Sharing(bare=not_bare(seeded, seeded()) is None))
 
 
 def built(model_fn: Callable[[], nn.Module]) -> nn.Module:
@@ -146,6 +150,9 @@ def test_one_rank_has_the_bits_of_one_process(name: str, alone: None) -> None:
     assert float(one.parts["delta"].abs().max()) > 1e-3
     assert rank.loss.tolist() == one.loss.tolist()
     assert rank.examples.tolist() == one.examples.tolist()
+    assert task.sharing.bare == (name != "tied")  # which has a frozen layer
+    built_whole = own(replace(task, sharing=Sharing()), 0, 1)
+    assert torch.equal(built_whole.parts["delta"], one.parts["delta"])
 
 
 @pytest.mark.slow
@@ -165,6 +172,34 @@ def test_ranks_do_what_one_process_does_and_twice_the_same(ranks: int, names: tu
             for rank, ((first, _), _) in enumerate(parts):
                 Shard(task.layout, rank, ranks).put(first[client], together)
             assert relative(together, delta) < (1e-3 if "adam" in name else 1e-5)
+
+
+def test_a_rank_is_made_without_the_model() -> None:
+    """One of sixteen has twice its rows of 34 million numbers, and one of the four tensors at a time."""
+    import torch.distributed.fsdp  # which takes tens of megabytes
+    import torch.testing._internal.distributed.fake_pg  # noqa: F401  a group of one process that says it is sixteen
+
+    model_fn = partial(MLP([2896] * 4).build, DataSpec(shape=(2896,), outputs=3))
+    with shapes_alone():
+        layout = Layout.of(model_fn())
+    task = replace(task_of("mlp"), model_fn=model_fn, layout=layout, sharing=Sharing(bare=True)).on_rank(3, 16)
+    dist.init_process_group("fake", rank=3, world_size=16, store=dist.HashStore())  # type: ignore[attr-defined]
+    try:
+        before = peak(anew=True)
+        stepper = ShardedStepper.of(task, [CPU])
+        held = peak() - before
+    finally:
+        dist.destroy_process_group()
+    assert len(stepper.row) == task.layout.size < layout.size / 15
+    assert held < 4 * layout.size / 2
+
+
+def peak(anew: bool = False) -> int:
+    """The largest memory that this process has had, in bytes."""
+    if anew:
+        Path("/proc/self/clear_refs").write_text("5")
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
 
 
 def test_layers_that_share_a_parameter_are_gathered_with_the_whole() -> None:

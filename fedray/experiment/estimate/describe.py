@@ -269,7 +269,7 @@ def _memory(config: Config, costs: Memory, workers: int) -> list[Row]:
 
 
 def _at_rest(costs: Memory) -> str:
-    whole = f"{decimal(costs.built + costs.frozen)} on disk in the end, with what is frozen"
+    whole = f"{decimal(costs.driver['model'] + costs.frozen)} on disk in the end, with what is frozen"
     return whole if costs.mapped else f"{whole}; that once more by itself, {decimal(costs.frozen)}"
 
 

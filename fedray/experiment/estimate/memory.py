@@ -41,7 +41,8 @@ class Memory:
         state: state of all clients on disk, once each has taken part.
         frozen: tensors that are in no vector and are not trained, such as the base of adapters.
         mapped: True where a node holds that once, as it is mapped from its file; else each process does.
-        built: the model as a worker builds it, until its first evaluation takes it.
+        built: the model as a worker builds it, until its first evaluation takes it; as each of its ranks does, for a
+            moment.
     """
 
     worker: dict[str, int]
@@ -148,7 +149,8 @@ def _frozen(task: LocalTask) -> dict[str, Any]:
     for tensor in task.layout.tensors(module).values():
         held.pop(id(tensor), None)
     frozen, mapped = sum(map(bytes_of, held.values())), base_of(module) is not None
-    return {"frozen": frozen, "mapped": mapped, "built": _FLOAT * task.layout.size}
+    built = 0 if task.sharing.bare else _FLOAT * task.layout.size
+    return {"frozen": frozen, "mapped": mapped, "built": built}
 
 
 def gathered_bytes(plan: Plan) -> int:
