@@ -56,7 +56,7 @@ class Speed:
         clients: clients in a round, to count clients per second; 0 counts seconds per round.
         engine: options of the run through fedray.
         against: the name of another workload; empty: the bare loop is the other side.
-        fastest: options of a further bare run, told in the note and judged by nobody.
+        fastest: options of a further bare run, the best one, which nobody is judged by.
         pairs: runs of both sides in the place of one, of fewer rounds each: a workload that reads more memory than
             caches hold is slowed for minutes by who else does, which one run of a side may meet and the other not.
     """
@@ -95,15 +95,17 @@ class Speed:
                 f"The other side is {self.against} through fedray; the bare loop of {self.workload} took "
                 f"{shown(slow.median)} s a round, fedray {fast.median / slow.median:.2f} of it."
             )
+        best = None
         if self.fastest:
             said = measurement(module("benchmarks.bare", self.workload, "--rounds", rounds, *self.bare, *self.fastest))
             runs.append({"side": "fastest", "repeat": 0, **said})
-            share = Spread.of([s for run in ours for s in run["seconds_per_round"]]).median / said["median"]
-            note += f"The bare loop with {' '.join(self.fastest)} took {shown(said['median'])} s a round, "
+            best = said["median"]
+            share = Spread.of([s for run in ours for s in run["seconds_per_round"]]).median / best
+            note += f"The bare loop with {' '.join(self.fastest)} took {shown(best)} s a round, "
             note += f"fedray {share:.2f} of it. "
         judged = replace(self.figure, unjudged=_EMULATED if "bf16" in self.engine and not native_bf16() else "")
         note += judged.unjudged
-        return [replace(judged, fedray=self._values(ours), bare=self._values(theirs), note=note)], runs
+        return [replace(judged, fedray=self._values(ours), bare=self._values(theirs), note=note, best=best)], runs
 
     @property
     def _sides(self) -> list[tuple[str, str]]:

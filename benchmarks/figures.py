@@ -86,6 +86,7 @@ class Figure:
         note: what else a reader wants to know.
         error: why there are no values.
         unjudged: why the goal does not hold on this machine; empty: it does.
+        best: the median of the fastest bare loop, judged by nobody; None: it is the bare one.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Figure:
     note: str = ""
     error: str | None = None
     unjudged: str = ""
+    best: float | None = None
 
     def spread(self, side: Literal["fedray", "bare"]) -> Spread | None:
         """Over all values of all runs; None without any."""
@@ -149,6 +151,7 @@ class Figure:
             "target": str(self.goal),
             "verdict": self.verdict,
             **{name: asdict(spread) if spread else None for name, spread in spreads.items()},
+            "best_bare": self.best,
             "interval": self.bounds,
             "runs": {"fedray": self.fedray, "bare": self.bare},
             "note": self.note,
@@ -169,27 +172,29 @@ def shown(value: float) -> str:
 
 
 def columns(figure: Figure) -> list[str]:
-    """A figure's cells: what, bare, fedray, ratio, target, verdict."""
-    sides = [spread and shown(spread.median) for spread in (figure.spread("bare"), figure.spread("fedray"))]
+    """A figure's cells: what, bare, best bare, fedray, ratio, target, verdict."""
+    bare, ours = (spread and shown(spread.median) for spread in (figure.spread("bare"), figure.spread("fedray")))
     ratio, bounds = figure.ratio, figure.bounds
     between = f" ({bounds[0]:.2f} to {bounds[1]:.2f})" if bounds else ""
     return [
         f"{figure.name} ({figure.unit})",
-        *(side or "-" for side in sides),
+        bare or "-",
+        "-" if figure.best is None else shown(figure.best),
+        ours or "-",
         f"{ratio.median:.2f}{between}" if ratio else "-",
         str(figure.goal),
         figure.verdict,
     ]
 
 
-HEADER = ["what", "bare", "fedray", "ratio", "target", ""]
+HEADER = ["what", "bare", "best bare", "fedray", "ratio", "target", ""]
 
 
 def table(figures: Sequence[Figure], title: str) -> Table:
     """For the terminal."""
     drawn = Table(title=title, title_justify="left")
     for name in HEADER:
-        drawn.add_column(name, justify="right" if name in ("bare", "fedray", "ratio") else "left")
+        drawn.add_column(name, justify="right" if name in ("bare", "best bare", "fedray", "ratio") else "left")
     style = {"ok": "green", "missed": "yellow", "failed": "red", "not judged": "dim"}
     for figure in figures:
         *cells, verdict = columns(figure)

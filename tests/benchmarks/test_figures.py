@@ -35,7 +35,7 @@ def test_six_pairs_are_judged_by_their_median_and_show_its_interval() -> None:
     assert (figure.ratio.median, figure.ratio.min, figure.ratio.max) == pytest.approx((1.125, 0.96, 1.14))
     assert figure.verdict == "missed"
     assert figure.bounds == pytest.approx((0.96, 1.14))
-    assert columns(figure)[3] == "1.12 (0.96 to 1.14)"
+    assert columns(figure)[4] == "1.12 (0.96 to 1.14)"
     assert figure.to_json()["interval"] == figure.bounds
     fewer = replace(figure, fedray=figure.fedray[:-1], bare=figure.bare[:-1])
     assert fewer.bounds is None
@@ -79,11 +79,11 @@ def test_shown_keeps_three_digits(value: float) -> None:
 
 def test_markdown_rows_are_whole_and_json_keeps_every_value() -> None:
     both = [
-        replace(RATIO, fedray=[[0.02, 0.03]], bare=[[0.2, 0.4, 0.3]], note="two\nlines"),
+        replace(RATIO, fedray=[[0.02, 0.03]], bare=[[0.2, 0.4, 0.3]], note="two\nlines", best=0.25),
         replace(RATIO, name="a|b", error="exit status 1\nboom"),
     ]
     lines = markdown(both).splitlines()
-    assert lines[2] == "| tiny (s/round) | 0.300 | 0.025 | 0.08 | <= 0.10 x bare | ok |"
+    assert lines[2] == "| tiny (s/round) | 0.300 | 0.250 | 0.025 | 0.08 | <= 0.10 x bare | ok |"
     assert lines[3].startswith(r"| a\|b (s/round) | - | - | - |")
     assert "- **tiny**: two lines" in lines
     assert "- **a|b**: exit status 1 boom" in lines

@@ -177,6 +177,7 @@ def test_bf16_is_judged_where_the_cpu_has_it_beside_the_fastest_loop(
     assert figure.verdict == ("ok" if native else "not judged")
     assert ("Not judged: " in figure.note) is not native
     assert "The bare loop with --fast took 0.400 s a round, fedray 1.25 of it." in figure.note
+    assert figure.best == 0.4
 
 
 def test_gpu_cases_run_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
