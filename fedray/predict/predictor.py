@@ -25,12 +25,13 @@ from fedray.data.encoding.frames import beside, inputs_of, is_table, table_of
 from fedray.data.text.files import KINDS
 from fedray.local.kernels import cuda_kernels
 from fedray.local.task import MOST_ROWS, Precision
+from fedray.predict.pairs import texts_of
 from fedray.predict.predictions import Predictions
 from fedray.predict.rows import encoded_rows, read_rows
-from fedray.predict.texts import Texts, is_text
+from fedray.predict.texts import is_text
 from fedray.run.evaluation import Evaluator, TestChunk, take_from
 from fedray.run.generation import GoOn
-from fedray.tasks import CausalLM, Task
+from fedray.tasks import NextTokens, Task
 
 Outputs = Callable[[Tensor], Tensor]
 """Stored inputs ``[N, ...]`` to outputs, float32 ``[N, ...]`` on the CPU."""
@@ -102,7 +103,7 @@ class Predictor:
                 raise ConfigError("csv: this model was not trained on tables, so that its rows have no dialect")
             rest: dict[str, Any] = {}
             if "text" in self.taken and is_text(rows):
-                texts = Texts.of(self.task, self.outputs, self.taken)
+                texts = texts_of(self.task, self.outputs, self.taken)
                 if not self.taken["text"].get("target"):
                     return texts.scored(rows)
                 rows, rest = texts.inputs(rows)
@@ -157,14 +158,16 @@ class Predictor:
         Raises:
             ConfigError: the model is none of text, or prompts cannot be read as those of its training.
         """
-        if "text" not in self.taken or not isinstance(self.task, CausalLM):
-            raise ConfigError("generate: this model was not trained by task: causal_lm on data: {name: text}")
+        if "text" not in self.taken or not isinstance(self.task, NextTokens):
+            raise ConfigError(
+                "generate: this model was not trained by task: causal_lm, or seq2seq_lm, on data: {name: text}"
+            )
         if not is_text(prompts):
             raise ConfigError(
                 f"prompts: a list of texts, or of dicts of columns, is needed, or a file called {listed(KINDS)}; "
                 "a single text is a list of one"
             )
-        texts = Texts.of(self.task, self.outputs, self.taken)
+        texts = texts_of(self.task, self.outputs, self.taken)
         return texts.completed(prompts, new_tokens, temperature, seed, top_p, stop)
 
     def _array(self, rows: Any) -> Any:

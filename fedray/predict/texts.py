@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from fedray.data.text.files import KINDS, Row, having, rows_in
 from fedray.data.text.formats import Format
 from fedray.data.text.inputs import MULTIPLE, masked
 from fedray.data.text.packing import Sequences, cut
-from fedray.data.text.prompts import prompts_in
+from fedray.data.text.prompts import Prompt, prompts_in
 from fedray.data.text.tokenizers import Tokenizer, tokenizer_of
 from fedray.data.text.tokens import closing, tokens_in
 from fedray.predict.predictions import Predictions
@@ -28,10 +28,10 @@ from fedray.tasks.language import check_drawn
 
 _log = logging.getLogger("fedray")
 
-_AT_ONCE = 8
+AT_ONCE = 8
 """Rows whose logits are held at once."""
 
-Outputs = Callable[[Tensor], Tensor]
+Outputs = Callable[[Any], Tensor]
 
 
 def is_text(rows: Any) -> bool:
@@ -93,13 +93,18 @@ class Texts:
         limit = int(text.get("max_length") or tokens.shape[0])
         return cls(
             task,
-            lambda x: outputs(inputs_of(task.spec, x)),
+            cls._takes(outputs, task),
             tokenizer,
             text.get("format"),
             limit,
             tokens.shape[0],
             getattr(outputs, "go_on", None),
         )
+
+    @staticmethod
+    def _takes(outputs: Outputs, task: Task) -> Outputs:
+        """Return outputs of tokens alone."""
+        return lambda x: outputs(inputs_of(task.spec, x))
 
     def scored(self, rows: Any) -> Predictions:
         """Return the perplexity of each row: exp of the mean loss of the tokens that are learnt of it.
@@ -118,10 +123,7 @@ class Texts:
             ConfigError: rows that cannot be read so.
         """
         some, where, form = self._rows(rows)
-        found = tokens_in(having(some, where, form.columns), where, form, self.tokenizer, trains=False)
-        whole = Sequences(found.ids, found.learnt, found.offsets, np.arange(len(found)))
-        parts = list(self._losses(cut(whole, self.limit), found.pad))
-        total, count = (np.concatenate(one) for one in zip(*parts, strict=True))
+        total, count = self._measured(some, where, form)
         if unsaid := int((count == 0).sum()):
             _log.warning(
                 "%s: %s of %s rows have no perplexity, as they hold nothing that is learnt, such as an assistant's "
@@ -133,7 +135,7 @@ class Texts:
             )
         with np.errstate(invalid="ignore", divide="ignore"):
             perplexity = np.exp(np.where(count > 0, total / count, np.nan))
-        rest = {"row": np.arange(1, len(found) + 1), "targets": count.astype(np.int64)}
+        rest = {"row": np.arange(1, len(count) + 1), "targets": count.astype(np.int64)}
         return Predictions(perplexity, None, (), total.astype(np.float32), rest, "perplexity")
 
     def inputs(self, rows: Any) -> tuple[dict[str, Ragged], dict[str, Any]]:
@@ -188,21 +190,35 @@ class Texts:
             check_drawn(temperature, top_p, stop)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        prompts = prompts_in(*self._rows(rows), self.tokenizer)
         end, pad = self.tokenizer.end, self.tokenizer.pad or 0
         stops = stopping(stop, self.tokenizer.decode)
         how = Generation(
             new_tokens, self.window, self.tokenizer.vocabulary, end, pad, MULTIPLE, temperature, top_p, stops, seed
         )
+        prompts = self._prompts(*self._rows(rows))
         said: list[list[int]] = []
-        for start in range(0, len(prompts), _AT_ONCE):
-            some = [prompt.ids for prompt in prompts[start : start + _AT_ONCE]]
-            said += generate(self.outputs, some, how, range(start, start + len(some)), self.go_on)
+        for start in range(0, len(prompts), AT_ONCE):
+            some = [prompt.ids for prompt in prompts[start : start + AT_ONCE]]
+            said += self._said(some, how, range(start, start + len(some)))
         found = [before(self.tokenizer.decode(ids), stop) for ids in said]
         texts = [prompt.completion(text) for prompt, text in zip(prompts, found, strict=True)]
         rest = {"row": np.arange(1, len(prompts) + 1), "prompt": np.array([prompt.text for prompt in prompts])}
         none = np.zeros((len(texts), 0), dtype=np.float32)
         return Predictions(np.array(texts, dtype=np.str_), None, (), none, rest, "completion")
+
+    def _prompts(self, rows: Iterator[Row], where: str, form: Format) -> list[Prompt]:
+        """Return the prompts of rows."""
+        return prompts_in(rows, where, form, self.tokenizer)
+
+    def _said(self, prompts: Sequence[tuple[int, ...]], how: Generation, keys: Sequence[int]) -> list[list[int]]:
+        """Return what the model says after some prompts."""
+        return generate(self.outputs, prompts, how, keys, self.go_on)
+
+    def _measured(self, rows: Iterator[Row], where: str, form: Format) -> tuple[Any, Any]:
+        """Return the losses of rows, summed over what is learnt of each, and how much that is, ``[N]`` each."""
+        found = tokens_in(having(rows, where, form.columns), where, form, self.tokenizer, trains=False)
+        whole = Sequences(found.ids, found.learnt, found.offsets, np.arange(len(found)))
+        return joined(self._losses(cut(whole, self.limit), found.pad))
 
     def _rows(self, rows: Any) -> tuple[Iterator[Row], str, Format]:
         """Return rows, their place in words, and their format."""
@@ -231,12 +247,18 @@ class Texts:
         vocabulary = self.tokenizer.vocabulary
         ids = Ragged(rows.ids.astype(np.int64), rows.offsets, pad=pad)
         targets = Ragged(np.where(rows.learnt, rows.ids, vocabulary).astype(np.int64), rows.offsets, pad=vocabulary)
-        for start in range(0, len(ids), _AT_ONCE):
-            piece = slice(start, start + _AT_ONCE)
+        for start in range(0, len(ids), AT_ONCE):
+            piece = slice(start, start + AT_ONCE)
             x, y = (one[piece].changed(length=one[piece].longest).tensors().dense() for one in (ids, targets))
             with torch.no_grad():
                 total, count = self.task.entropy(self.outputs(x), y)
             yield total.double().numpy(), count.numpy()
+
+
+def joined(parts: Iterable[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """Return the losses and the numbers of rows of which some come at once, ``[N]`` each."""
+    total, count = (np.concatenate(one) for one in zip(*parts, strict=True))
+    return total, count
 
 
 def _row(text: str, form: Format) -> Row:

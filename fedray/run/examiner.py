@@ -13,6 +13,7 @@ from torch import Tensor
 from fedray.core.errors import one_line
 from fedray.core.messages import STATISTICS, Broadcast, Failure, Floats, Ints
 from fedray.core.metrics import Mean
+from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.rows import Examples
 from fedray.local.kernels import memory_told
 from fedray.local.schedule import local_steps
@@ -32,11 +33,10 @@ from fedray.run.evaluation import (
     TestReport,
     take_from,
 )
-from fedray.run.generation import inputs_of
 from fedray.run.samples import Sample, Words, end_of, samples, sampling
 from fedray.run.trained import Models
 from fedray.rundir.state_rows import StateRows
-from fedray.tasks import CausalLM
+from fedray.tasks import NextTokens
 
 
 class Examiner:
@@ -92,15 +92,15 @@ class Examiner:
         states = measures.states(values, everybody, 1)[0]
         return TestReport(chunk.index, means, time.perf_counter() - started, states, said)
 
-    def _samples(self, task: CausalLM, test: Examples, evaluator: Evaluator, round: int) -> tuple[Sample, ...]:
+    def _samples(self, task: NextTokens, test: Examples, evaluator: Evaluator, round: int) -> tuple[Sample, ...]:
         """Return what the shown model says after prompts of the test set."""
 
-        def forward(x: Tensor) -> Tensor:
-            return evaluator.outputs(inputs_of(task.spec, x.to(self._device)))
+        def outputs(x: Inputs) -> Tensor:
+            return evaluator.outputs(x.to(self._device))
 
         data = self._task.data
         end, seed, stops = end_of(data), self._task.seed, self._words.stops
-        return samples(task, test, forward, evaluator.go_on, end=end, seed=seed, round=round, stops=stops)
+        return samples(task, test, outputs, evaluator.go_on, end=end, seed=seed, round=round, stops=stops)
 
     def of_clients(self, chunk: HoldoutChunk, down: Broadcast) -> HoldoutReport:
         """Evaluate the broadcast model, and the clients' own, on what each client is evaluated on.

@@ -133,16 +133,31 @@ def generate(
         keys: of the prompts, for draws; by default their places.
         go_on: the same model, where it keeps keys and values; None: it does not.
     """
-    rows, said = [list(prompt) for prompt in prompts], [list[int]() for _ in prompts]
+    rows = [list(prompt) for prompt in prompts]
     names = torch.tensor(range(len(rows)) if keys is None else list(keys))
     if go_on is not None and max(map(len, rows)) + how.new_tokens <= how.window:
         return _kept(go_on, rows, how, names)
+    return in_turns(lambda x, going: forward(x), rows, how, names)
+
+
+def in_turns(
+    forward: Callable[[Tensor, list[int]], Tensor], rows: list[list[int]], how: Generation, names: Tensor
+) -> list[list[int]]:
+    """Return what a model says behind sequences that grow by it, a token of each in a turn.
+
+    Args:
+        forward: the tokens of those that have not ended ``[n, T]``, and their places, to logits ``[n, T, V]``.
+        rows: the sequences, at least one token each.
+        how: the way in which it goes on.
+        names: of the sequences, for draws, int64 ``[N]``.
+    """
+    said = [list[int]() for _ in rows]
     going = list(range(len(rows)))
     for turn in range(how.new_tokens):
         if not going:
             break
         x, last = how.windows([rows[place] for place in going])
-        logits = forward(x)
+        logits = forward(x, going)
         ends = logits[torch.arange(len(going), device=logits.device), last.to(logits.device)].float().cpu()
         found = how.next(ends, names[torch.tensor(going)], turn)
         for place, token in zip(going, found, strict=True):

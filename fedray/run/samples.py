@@ -14,12 +14,13 @@ from torch import Tensor
 
 from fedray.core.errors import ConfigError, counted
 from fedray.data.columns.base import ClientData
-from fedray.data.columns.inputs import InputColumns
+from fedray.data.columns.inputs import InputColumns, Inputs, like
 from fedray.data.columns.ragged import Ragged
 from fedray.data.columns.rows import Examples
 from fedray.data.text.tokenizers import tokenizer_of
-from fedray.run.generation import Generation, GoOn, before, generate, stopping, takes_tokens
-from fedray.tasks import CausalLM, Task
+from fedray.run.generation import Generation, GoOn, before, generate, inputs_of, stopping, takes_tokens
+from fedray.run.replies import replies, takes_pairs, window_of
+from fedray.tasks import CausalLM, NextTokens, Task
 
 FIRST = 16
 """The tokens of a row that are its prompt, where all of it is learnt; of a short one the first half."""
@@ -42,9 +43,9 @@ class Sample:
     reference: tuple[int, ...]
 
 
-def sampling(task: Task) -> CausalLM | None:
+def sampling(task: Task) -> NextTokens | None:
     """Return the task where evaluations sample, else None."""
-    return task if isinstance(task, CausalLM) and task.samples else None
+    return task if isinstance(task, NextTokens) and task.samples else None
 
 
 def check_samples(task: Task, data: ClientData, tested: bool) -> None:
@@ -64,10 +65,10 @@ def check_samples(task: Task, data: ClientData, tested: bool) -> None:
         )
     if found.stop and "text" not in (data.taken or {}):
         raise ConfigError("task.stop: words are those of data: {name: text}, and of these tokens nobody knows any")
-    if not takes_tokens(data.spec):
+    if not (takes_pairs if task.pairs else takes_tokens)(data.spec):
+        wanted = "input_ids and labels, with" if task.pairs else "tokens, alone or as input_ids with position_ids or"
         raise ConfigError(
-            "task.samples: inputs must be tokens, alone or as input_ids with position_ids or attention_mask, and these "
-            f"are {data.spec.inputs}; leave samples out"
+            f"task.samples: inputs must be {wanted} attention_mask, and these are {data.spec.inputs}; leave samples out"
         )
 
 
@@ -113,10 +114,31 @@ def split(task: CausalLM, x: Tensor, y: Tensor) -> tuple[list[int], list[int]]:
     return tokens[:first], tokens[first:stop]
 
 
+def pair(task: NextTokens, x: InputColumns, y: Tensor) -> tuple[list[int], list[int]]:
+    """Return the prompt of a row of prompts and completions, and its completion.
+
+    >>> from fedray.tasks import Seq2SeqLM
+    >>> x = InputColumns({"input_ids": torch.tensor([5, 6, 0]), "attention_mask": torch.tensor([1, 1, 0])})
+    >>> pair(Seq2SeqLM(ignore_index=9), x, torch.tensor([7, 9]))
+    ([5, 6], [7])
+
+    Args:
+        task: the task, which knows the target that does not count.
+        x: the columns of the row, ``[T]`` each.
+        y: targets ``[T]``.
+    """
+    there = x.columns.get("attention_mask", torch.ones_like(x["input_ids"])) == 1
+    return x["input_ids"][there].tolist(), (y if task.ignore_index is None else y[y != task.ignore_index]).tolist()
+
+
+def _first(rows: Tensor) -> Tensor:
+    return rows[0].cpu()
+
+
 def samples(
-    task: CausalLM,
+    task: NextTokens,
     test: Examples,
-    forward: Callable[[Tensor], Tensor],
+    outputs: Callable[[Inputs], Tensor],
     go_on: GoOn | None = None,
     *,
     end: int | None,
@@ -129,7 +151,7 @@ def samples(
     Args:
         task: the task.
         test: the test set.
-        forward: tokens ``[n, T]`` to logits ``[n, T, V]``.
+        outputs: inputs of n rows to logits ``[n, T, V]``.
         go_on: the model where it keeps keys and values of tokens; None: it does not.
         end: the token that ends a text, if there is one.
         seed: names the draws, with ``round``.
@@ -137,15 +159,14 @@ def samples(
         stops: tells of what is said if it ends there.
     """
     rows = np.linspace(0, len(test) - 1, min(task.samples, len(test))).round().astype(np.int64).tolist()
-    tokens = task.spec.tokens
+    spec, tokens = task.spec, task.spec.tokens
     assert tokens is not None
-    store = test.x[tokens.name] if isinstance(test.x, InputColumns) else test.x
-    plain = Examples(store, test.y)
-    pieces = [split(task, *(one[0].cpu() for one in plain.slice(row, row + 1))) for row in rows]
+    said = "labels" if task.pairs else tokens.name
+    store = test.x[said] if isinstance(test.x, InputColumns) else test.x
     ragged = store if isinstance(store, Ragged) else None
     how = Generation(
         task.new_tokens,
-        window=tokens.shape[0],
+        window=window_of(spec) if task.pairs else tokens.shape[0],
         vocabulary=tokens.vocabulary,
         end=end,
         pad=int(ragged.pad or 0) if ragged is not None else 0,
@@ -156,7 +177,14 @@ def samples(
         seed=seed,
         round=round,
     )
-    found = generate(forward, [prompt for prompt, _ in pieces], how, rows, go_on)
+    if isinstance(task, CausalLM):
+        plain = Examples(store, test.y)
+        pieces = [split(task, *(one[0].cpu() for one in plain.slice(row, row + 1))) for row in rows]
+        prompts = [prompt for prompt, _ in pieces]
+        found = generate(lambda x: outputs(inputs_of(spec, x)), prompts, how, rows, go_on)
+    else:
+        pieces = [pair(task, *(like(one, _first) for one in test.slice(row, row + 1))) for row in rows]
+        found = replies(outputs, spec, [prompt for prompt, _ in pieces], how, rows)
     return tuple(
         Sample(row, tuple(prompt), tuple(own), tuple(rest[: task.new_tokens]))
         for row, (prompt, rest), own in zip(rows, pieces, found, strict=True)

@@ -287,11 +287,15 @@ def test_an_encoder_and_a_decoder_learn_answers_of_texts(tmp_path: Path, kind: s
     # Transformers itself, a row at a time, without any padding, in float64.
     export(RunFolder(tmp_path / "off"), tmp_path / "whole", "huggingface")
     whole = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "whole").double().eval()
+    whole.generation_config.forced_eos_token_id = None  # as BART's last token is, whatever is likeliest
+    said_here = fedray.load(tmp_path / "off").generate(file, 6).predicted
     total, count = 0.0, 0
-    for row in map(json.loads, file.read_text().splitlines()):
+    for here, row in zip(said_here, map(json.loads, file.read_text().splitlines()), strict=True):
         asked, wanted = (torch.tensor([[*row[name].encode(), 256]]) for name in ("prompt", "completion"))
         with torch.no_grad():
             total += float(whole(input_ids=asked, labels=wanted).loss) * wanted.shape[1]
+            own = whole.generate(input_ids=asked, max_new_tokens=6, eos_token_id=256, pad_token_id=0)[0, 1:].tolist()
+        assert here == bytes(one for one in own if one and one < 256).decode(errors="replace")
         count += wanted.shape[1]
     assert test["loss"] == pytest.approx(total / count, abs=1e-6)
     assert test["perplexity"] == pytest.approx(np.exp(total / count), rel=1e-6)
