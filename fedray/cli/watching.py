@@ -20,8 +20,11 @@ from fedray.rundir.names import SENT, limit_in, to_go_on
 if TYPE_CHECKING:
     import rich.panel
 
-    from fedray.experiment.status import Status
+    from fedray.experiment.status import Status, WorkerUse
     from fedray.run.budget import Totals
+
+_WORKERS = 8
+"""The workers that are told one by one."""
 
 
 def status(
@@ -125,6 +128,10 @@ def rows(seen: Status) -> Iterator[tuple[str, str]]:
         yield "last round", f"{duration(seen.silent)} ago"
     if seen.workers:
         yield "workers", f"{seen.workers}" if seen.nodes is None else f"{seen.workers} on {counted(seen.nodes, 'node')}"
+    for one in seen.by_worker[:_WORKERS]:
+        yield one.worker, ", ".join(used_by(one))
+    if len(seen.by_worker) > _WORKERS:
+        yield "", f"and {len(seen.by_worker) - _WORKERS:,} more workers, in --json"
     for name, metrics in (("train", seen.train), ("test", seen.test)):
         if metrics:
             yield name, "  ".join(f"{metric} {_number(value)}" for metric, value in metrics.items())
@@ -159,6 +166,18 @@ def _hours(seconds: float, of: str) -> str:
     ('0.26 CPU seconds', '1.5 GPU hours')
     """
     return f"{seconds:.3g} {of} seconds" if seconds < 60 else f"{seconds / 3600:.3g} {of} hours"
+
+
+def used_by(worker: WorkerUse) -> Iterator[str]:
+    """Yield what a worker used in the last round, each in words."""
+    from rich.filesize import decimal
+
+    yield f"up to {decimal(worker.rss)}"
+    if worker.gpu_memory:
+        yield f"{decimal(worker.gpu_memory)} of GPU memory"
+    if worker.gpu_use is not None:
+        yield f"GPU {worker.gpu_use:.0%} busy"
+    yield f"{duration(worker.idle)} idle" if worker.idle >= 1 else f"{worker.idle:.2g} s idle"
 
 
 def used(totals: Totals) -> Iterator[str]:

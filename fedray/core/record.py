@@ -70,7 +70,8 @@ class RoundRecord:
         usage: ``nodes``; ``retries`` (blocks done again because a worker was lost); ``cpu_seconds`` of the workers;
             ``gpu_seconds`` (GPUs reserved times seconds); ``joules``, where measured; ``failures`` (clients by stage);
             ``hardware`` (the kinds that workers ran on); and lists in the order of ``worker`` (names): ``idle``
-            (seconds of the train phase without work), ``rss`` and ``gpu_memory`` (peaks so far, bytes).
+            (seconds of the train phase without work), ``rss`` and ``gpu_memory`` (peaks so far, bytes), ``gpu_use``
+            (share of the last moments in which its GPUs ran a kernel, by NVML; null: not measured).
     """
 
     round: int

@@ -47,6 +47,36 @@ class Driver:
 
 
 @dataclass(frozen=True)
+class WorkerUse:
+    """The use that a worker made of its machine in the last round.
+
+    Args:
+        worker: its name, ``node1/0``.
+        idle: seconds of the train phase without work.
+        rss: its peak memory so far, in bytes.
+        gpu_memory: its peak GPU memory so far, in bytes; 0: it has no GPU.
+        gpu_use: the share of the last moments in which its GPUs ran a kernel, in [0, 1]; None: not measured.
+    """
+
+    worker: str
+    idle: float = 0.0
+    rss: int = 0
+    gpu_memory: int = 0
+    gpu_use: float | None = None
+
+    @classmethod
+    def of(cls, usage: Mapping[str, Any]) -> list[WorkerUse]:
+        """Return each worker's, of the section ``usage`` of a record.
+
+        >>> WorkerUse.of({"worker": ["a/0"], "idle": [0.5], "rss": [7]})
+        [WorkerUse(worker='a/0', idle=0.5, rss=7, gpu_memory=0, gpu_use=None)]
+        """
+        names = [name for name in ("idle", "rss", "gpu_memory", "gpu_use") if name in usage]
+        rows = zip(usage.get("worker", ()), *(usage[name] for name in names), strict=False)
+        return [cls(worker, **dict(zip(names, found, strict=True))) for worker, *found in rows]
+
+
+@dataclass(frozen=True)
 class Status:
     """The status of a run.
 
@@ -61,6 +91,7 @@ class Status:
         silent: seconds since the last round was recorded.
         workers: the number that took part in the last round.
         nodes: they are on; None if not recorded.
+        by_worker: the use that each of them made of its machine in it.
         failures: the number of times that clients gave no update, by kind.
         checkpoint: round of the newest checkpoint.
         checkpoint_age: its age in seconds.
@@ -85,6 +116,7 @@ class Status:
     silent: float | None = None
     workers: int = 0
     nodes: int | None = None
+    by_worker: list[WorkerUse] = field(default_factory=list)
     failures: dict[str, int] = field(default_factory=dict)
     checkpoint: int | None = None
     checkpoint_age: float | None = None
@@ -164,6 +196,7 @@ def read_run(run_dir: Path, now: float, ask_slurm: bool = True) -> tuple[Status,
         silent=_age(metrics, now) if records else None,
         workers=int(last.get("workers", 0)),
         nodes=last.get("usage", {}).get("nodes"),
+        by_worker=WorkerUse.of(last.get("usage", {})),
         failures=failures_by_kind(records),
         checkpoint=saved[0] if saved else None,
         checkpoint_age=_age(folder_of(folder.checkpoints, saved[0]), now) if saved else None,

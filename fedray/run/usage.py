@@ -27,6 +27,8 @@ class Reading:
         cpu_seconds: processor time of its process.
         rss: peak resident memory of its process so far, in bytes.
         gpu_memory: peak GPU memory allocated so far, on all its GPUs, in bytes.
+        gpu_use: the share of time in which its GPUs ran a kernel, theirs or of others that share them, over the last
+            moments before the reading (NVML's, up to a second), in [0, 1]; None: not measured.
         joules: energy by GPU (its UUID) since the last reading; workers that share one GPU read the same counter.
         hardware: the kind of it that its bits depend on, see :func:`fedray.core.hardware.hardware`.
     """
@@ -36,6 +38,7 @@ class Reading:
     cpu_seconds: float = 0.0
     rss: int = 0
     gpu_memory: int = 0
+    gpu_use: float | None = None
     joules: dict[str, float] = field(default_factory=dict)
     hardware: str = ""
 
@@ -92,6 +95,8 @@ class Usage:
         }
         if any(reading.gpu_memory for reading in readings):
             section["gpu_memory"] = [reading.gpu_memory for reading in readings]
+        if any(reading.gpu_use is not None for reading in readings):
+            section["gpu_use"] = [reading.gpu_use for reading in readings]
         if joules := _joules(readings):
             section["joules"] = round(sum(joules.values()), 3)
         if kinds := {reading.hardware for reading in readings if reading.hardware}:
@@ -144,7 +149,7 @@ class Meter:
         self._cpu = time.process_time()
         # A call of the system in the place of a file, in every round of every worker, as soon as both say the same.
         self._peak = _by_resource if _by_resource() <= peak_rss() else peak_rss
-        self._energy: _Energy | None = None
+        self._nvml: _Nvml | None = None
 
     def read(self, worker: str, busy: float) -> Reading:
         """Return what was used since the last reading, or since the meter was made.
@@ -158,10 +163,11 @@ class Meter:
         # Asking for memory would initialise CUDA in a process that does not use it.
         if not self._gpus:
             return Reading(worker, busy, spent, self._peak(), hardware=self._hardware)
-        if self._energy is None:
-            self._energy = _Energy(self._gpus)
+        if self._nvml is None:
+            self._nvml = _Nvml(self._gpus)
         memory = sum(torch.cuda.max_memory_allocated(gpu) for gpu in self._gpus)
-        return Reading(worker, busy, spent, self._peak(), memory, self._energy.since_last(), self._hardware)
+        use, joules = self._nvml.use(), self._nvml.joules()
+        return Reading(worker, busy, spent, self._peak(), memory, use, joules, self._hardware)
 
 
 def peak_rss() -> int:
@@ -183,30 +189,43 @@ def _by_resource() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-class _Energy:
-    """The energy counters of GPUs, by NVML, if the library ``pynvml`` is installed and works."""
+class _Nvml:
+    """The energy and the use of GPUs, by NVML, if the library ``pynvml`` is installed and works."""
 
     def __init__(self, gpus: Sequence[torch.device]) -> None:
         self._handles: dict[str, Any] = {}
         self._last: dict[str, float] = {}
         # NVML raises errors of its own kinds, which cannot be named without it; no energy is no fault of the run's.
         with suppress(Exception):
-            self._nvml: Any = import_module("pynvml")
-            self._nvml.nvmlInit()
+            self._library: Any = import_module("pynvml")
+            self._library.nvmlInit()
             for gpu in gpus:
                 name = f"GPU-{torch.cuda.get_device_properties(gpu).uuid}"
-                self._handles[name] = self._nvml.nvmlDeviceGetHandleByUUID(name)
-            self._last = self._joules()
+                self._handles[name] = self._library.nvmlDeviceGetHandleByUUID(name)
+            self._last = self._counters()
 
-    def _joules(self) -> dict[str, float]:
-        read = self._nvml.nvmlDeviceGetTotalEnergyConsumption
+    def _counters(self) -> dict[str, float]:
+        read = self._library.nvmlDeviceGetTotalEnergyConsumption
         return {name: float(read(handle)) / 1000 for name, handle in self._handles.items()}
 
-    def since_last(self) -> dict[str, float]:
+    def use(self) -> float | None:
+        """Return the share of time in which GPUs ran a kernel, their mean; None where NVML does not say."""
+        if not self._handles:
+            return None
+        try:
+            rates: list[float] = [
+                self._library.nvmlDeviceGetUtilizationRates(handle).gpu for handle in self._handles.values()
+            ]
+        except Exception:
+            return None
+        return round(sum(rates) / (100 * len(rates)), 4)
+
+    def joules(self) -> dict[str, float]:
+        """Return the energy by GPU since the last call."""
         if not self._last:
             return {}
         try:
-            now = self._joules()
+            now = self._counters()
         except Exception:
             self._last = {}
             return {}

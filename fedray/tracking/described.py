@@ -53,6 +53,7 @@ _SAID = {
     "usage/idle": "Seconds of the train phase in which a worker had no work.",
     "usage/rss": "The most memory that a worker has had so far, in bytes.",
     "usage/gpu_memory": "The most GPU memory that a worker has had so far, in bytes.",
+    "usage/gpu_use": "The share of the last moments of the round in which a worker's GPUs ran a kernel.",
 }
 _OVER_WORKERS = {"mean": "The mean over workers.", "max": "The worker with the most."}
 

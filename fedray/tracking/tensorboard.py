@@ -49,7 +49,7 @@ def scalars(record: RoundRecord) -> dict[str, float]:
     ``clients_personal/...`` and ``clients_finetuned/...`` likewise, ``time/round_seconds``,
     ``evaluated/<clients, missing, taken_part, fitted>``, ``clients/<sampled, ok, failed, dropped, weight>``,
     ``time/<phase>``, ``bytes/<up, down, network>``, ``usage/<nodes, retries, cpu_seconds, gpu_seconds, joules>``,
-    ``usage/failures/<stage>`` and, over the workers, ``usage/<idle, rss, gpu_memory>/<mean, max>``; and
+    ``usage/failures/<stage>`` and, over the workers, ``usage/<idle, rss, gpu_memory, gpu_use>/<mean, max>``; and
     ``<part>/<name>`` of what parts of the run tell.  A metric without a value is NaN.
 
     >>> scalars(RoundRecord(3, seconds=2.0, train={"loss": 0.5}, bytes={"up": 8}))
@@ -98,8 +98,8 @@ def _usage(usage: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the sections of numbers: a worker more or less must not be a curve more or less."""
     yield "usage", {name: value for name, value in usage.items() if isinstance(value, int | float)}
     yield "usage/failures", usage.get("failures", {})
-    for name in ("idle", "rss", "gpu_memory"):
-        if values := usage.get(name):
+    for name in ("idle", "rss", "gpu_memory", "gpu_use"):
+        if values := [value for value in usage.get(name, ()) if value is not None]:
             yield f"usage/{name}", {"mean": sum(values) / len(values), "max": max(values)}
 
 

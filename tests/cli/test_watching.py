@@ -12,7 +12,7 @@ import pytest
 
 from fedray.cli.common import duration
 from fedray.cli.watching import one_line, pace, rows
-from fedray.experiment.status import Driver, Status
+from fedray.experiment.status import Driver, Status, WorkerUse
 from fedray.run.budget import Totals
 from fedray.rundir.lock import Owner
 from fedray.rundir.names import LOCK
@@ -91,8 +91,12 @@ def test_what_is_said_of_a_run_that_needs_help() -> None:
         driver=Driver("process 7 on node1", False),
         slurm=SlurmJob("12", "CANCELLED", "by you"),
         test={"auc": None},
-        workers=4,
+        workers=10,
         nodes=2,
+        by_worker=[
+            WorkerUse("node1/0", idle=0.25, rss=5 * 10**8, gpu_memory=10**9, gpu_use=0.831),
+            *(WorkerUse(f"node2/{rank}", idle=90.0, rss=3 * 10**8) for rank in range(9)),
+        ],
         totals=Totals(
             wall_seconds=600.0, gpu_seconds=1800.0, joules=7.2e6, network=3_400_000, rss=5 * 10**8, gpu_memory=10**9
         ),
@@ -102,7 +106,11 @@ def test_what_is_said_of_a_run_that_needs_help() -> None:
     assert told["rounds"] == "1,200 of 3,000"
     assert told["failures"] == "3 times a client gave no update: 2 train, 1 worker"
     assert told["slurm"] == "job 12 CANCELLED (by you)"
-    assert told["workers"] == "4 on 2 nodes"
+    assert told["workers"] == "10 on 2 nodes"
+    assert told["node1/0"] == "up to 500.0 MB, 1.0 GB of GPU memory, GPU 83% busy, 0.25 s idle"
+    assert told["node2/6"] == "up to 300.0 MB, 1 min 30 s idle"
+    assert "node2/7" not in told
+    assert told[""] == "and 2 more workers, in --json"
     assert told["test"] == "auc nan"
     assert told["go on with"] == "fedray slurm 'runs/a b'"
     assert told["used"] == (

@@ -71,7 +71,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def nvml(readings: list[int]) -> Any:
-    """NVML with a counter of millijoules that then fails."""
+    """NVML with a counter of millijoules that then fails, and GPUs that are busy for 31 and 80 %."""
 
     def energy(handle: object) -> int:
         assert handle in ("handle of GPU-uuid-0", "handle of GPU-uuid-1")
@@ -79,10 +79,16 @@ def nvml(readings: list[int]) -> Any:
             raise LookupError("the driver went away")
         return readings.pop(0)
 
+    def use(handle: str) -> Any:
+        if not readings:
+            raise LookupError("the driver went away")
+        return SimpleNamespace(gpu=80 if handle.endswith("1") else 31)
+
     return SimpleNamespace(
         nvmlInit=lambda: None,
         nvmlDeviceGetHandleByUUID=lambda name: f"handle of {name}",
         nvmlDeviceGetTotalEnergyConsumption=energy,
+        nvmlDeviceGetUtilizationRates=use,
     )
 
 
@@ -105,6 +111,13 @@ def test_all_gpus_of_a_worker_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("gpu")
+def test_the_use_of_gpus_is_their_mean_until_nvml_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", nvml([1000, 5000, 1500, 8000]))
+    meter = Meter(GPUS)
+    assert [meter.read("a", 0.0).gpu_use for _ in range(2)] == [0.555, None]
+
+
+@pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize("library", [None, nvml([])], ids=["missing", "broken"])
 def test_energy_is_left_out_where_it_does_not(library: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", library)
@@ -114,7 +127,9 @@ def test_energy_is_left_out_where_it_does_not(library: object, monkeypatch: pyte
 def test_the_section_of_a_round() -> None:
     readings = (
         Reading("n1/0", busy=3.0, cpu_seconds=2.5, rss=100, gpu_memory=7, joules={"G0": 10.0}, hardware="H"),
-        Reading("n2/0", busy=1.5, cpu_seconds=1.0, rss=300, gpu_memory=9, joules={"G1": 4.0}, hardware="H"),
+        Reading(
+            "n2/0", busy=1.5, cpu_seconds=1.0, rss=300, gpu_memory=9, gpu_use=0.5, joules={"G1": 4.0}, hardware="H"
+        ),
     )
     assert Usage(readings, nodes=2, gpus=1.5, retries=1, network=50).section(work=3.5, seconds=4.0) == {
         "nodes": 2,
@@ -126,11 +141,12 @@ def test_the_section_of_a_round() -> None:
         "idle": [0.5, 2.0],
         "rss": [100, 300],
         "gpu_memory": [7, 9],
+        "gpu_use": [None, 0.5],
         "hardware": ["H"],
     }
     section = Usage((Reading("n1/0", busy=3.0),)).section(2.0, 2.0)
     assert section["idle"] == [0.0]
-    assert not {"gpu_memory", "joules", "hardware"} & section.keys()
+    assert not {"gpu_memory", "gpu_use", "joules", "hardware"} & section.keys()
 
 
 @given(st.dictionaries(st.sampled_from("ABC"), st.lists(st.integers(1, 1000), min_size=1, max_size=4), min_size=1))

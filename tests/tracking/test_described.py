@@ -22,6 +22,7 @@ RECORD = RoundRecord(
         "idle": [1.0],
         "rss": [1.0],
         "gpu_memory": [1.0],
+        "gpu_use": [None, 0.5],
         "failures": {"train": 1},
     },
     clients_test={"auroc": dict.fromkeys(SPREAD, 0.5)},

@@ -241,14 +241,17 @@ def together(readings: list[Reading]) -> Reading:
     """Return the readings of all ranks as that of their worker.
 
     >>> together([Reading("a/0", 2.0, 1.5, 100, hardware="x86_64 AVX2"), Reading("a/0", 0.0, 1.0, 80)])
-    Reading(worker='a/0', busy=2.0, cpu_seconds=2.5, rss=180, gpu_memory=0, joules={}, hardware='x86_64 AVX2, 2 ranks')
+    Reading(worker='a/0', busy=2.0, cpu_seconds=2.5, rss=180, gpu_memory=0, gpu_use=None, joules={}, \
+hardware='x86_64 AVX2, 2 ranks')
     """
     first, *others = readings
     found = first
     for other in others:
         sums = {name: getattr(found, name) + getattr(other, name) for name in ("cpu_seconds", "rss", "gpu_memory")}
         found = replace(found, joules={**found.joules, **other.joules}, **sums)
-    return replace(found, hardware=f"{first.hardware}, {len(readings)} ranks")
+    uses = [reading.gpu_use for reading in readings if reading.gpu_use is not None]
+    use = sum(uses) / len(uses) if uses else None
+    return replace(found, gpu_use=use, hardware=f"{first.hardware}, {len(readings)} ranks")
 
 
 def _use_interface(address: str) -> None:
