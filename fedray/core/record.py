@@ -185,8 +185,8 @@ def title(metric: str) -> str:
 
 
 _SHARES = (
-    "accuracy", "auc", "auroc", "average_precision", "calibration_error", "dice", "f1", "jaccard", "miou", "precision",
-    "recall", "sensitivity", "specificity",
+    "accuracy", "auc", "auroc", "average_precision", "calibration_error", "dice", "exact_match", "f1", "jaccard",
+    "miou", "precision", "recall", "sensitivity", "specificity",
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from fedray.metrics.confusion import (
     Sensitivity,
     Specificity,
 )
-from fedray.metrics.means import MAE, MSE, R2, RMSE, Accuracy, Perplexity
+from fedray.metrics.means import MAE, MSE, R2, RMSE, Accuracy, ExactMatch, Perplexity
 from fedray.metrics.measures import Measures, measured
 from fedray.metrics.ranking import AUROC, AveragePrecision
 from fedray.metrics.sums import Counts
@@ -33,6 +33,7 @@ __all__ = [
     "ConfusionMatrix",
     "Counts",
     "Dice",
+    "ExactMatch",
     "FunctionMetric",
     "Jaccard",
     "Kappa",

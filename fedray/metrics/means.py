@@ -69,6 +69,35 @@ class PositionAccuracy(Metric):
         return float(state["right"] / state["known"])
 
 
+@metrics.register("exact_match")
+@dataclass(frozen=True)
+class ExactMatch(Metric):
+    """The share of examples all of whose positions that count are right; those without one do not count.
+
+    >>> from fedray.tasks import Span
+    >>> logits = torch.tensor([[[2.0, 0.0], [0.0, 2.0]], [[2.0, 2.0], [0.0, 0.0]]])
+    >>> ExactMatch().on(logits, torch.tensor([[0, 1], [0, 1]]), Span())
+    0.5
+
+    Args:
+        label: the name of the number in records; default: that of the metric.
+    """
+
+    needs: ClassVar[Literal["classes", "numbers", ""]] = "classes"
+    label: str | None = None
+
+    def update(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return of each example if all is right, and if it counts."""
+        found = self.task.answers(output, target)
+        known = torch.ones_like(found.actual, dtype=torch.bool) if found.known is None else found.known
+        counts = known.any(dim=1)
+        return {"right": ((found.right | ~known).all(dim=1) & counts).double(), "known": counts.double()}
+
+    def compute(self, state: State) -> float:
+        """Return the share."""
+        return float(state["right"] / state["known"])
+
+
 class OfNumbers(Metric):
     """The base of metrics of numbers, an output for each target."""
 

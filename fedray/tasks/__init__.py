@@ -8,6 +8,7 @@ from fedray.tasks.language import CausalLM, NextTokens, Seq2SeqLM
 from fedray.tasks.outputs import logits_of, outputs_of
 from fedray.tasks.positions import Positions, Segmentation, TokenClassification
 from fedray.tasks.regression import Regression
+from fedray.tasks.span import Span
 from fedray.tasks.unsupervised import Unsupervised
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Regression",
     "Segmentation",
     "Seq2SeqLM",
+    "Span",
     "Task",
     "TaskLoss",
     "TokenClassification",

@@ -79,7 +79,7 @@ CASES = {
         "bert",
         WORDS,
         np.stack([classes(3), classes(3) + 2], axis=1),
-        "classification",
+        "span",
         ["query"],
         lambda y: {"start_positions": y[:, 0], "end_positions": y[:, 1]},
     ),
