@@ -19,6 +19,8 @@ from fedray.core.errors import RunFailed
 from fedray.core.messages import BlockReport, BlockUpdate, Broadcast
 from fedray.core.record import RoundRecord
 from fedray.local.trainer import Trainer
+from fedray.models.prototype import Prototype
+from fedray.models.shared import placed, share_frozen
 from fedray.run.executor import InlineExecutor
 from tests.helpers import Federation, class_problem, federation, relative, seeded
 
@@ -149,6 +151,15 @@ def test_training_on_a_gpu(precision: Any, tmp_path: Path) -> None:
     assert usage["gpu_seconds"] == pytest.approx(0.75 * runs[1].history[-1].seconds, rel=0.01)
     if find_spec("pynvml"):
         assert sum(record.usage["joules"] for record in runs[1].history) > 0
+
+
+@pytest.mark.gpu
+def test_a_process_has_a_shared_base_once_on_a_gpu() -> None:
+    prototype = Prototype(lambda: share_frozen(torch.nn.Linear(1024, 1024).requires_grad_(False)))
+    before = torch.cuda.memory_allocated()
+    modules = [placed(prototype(), torch.device("cuda", 0)) for _ in range(3)]
+    assert len({next(module.parameters()).data_ptr() for module in modules}) == 1
+    assert torch.cuda.memory_allocated() - before < 2 * 4 * 1024 * 1024
 
 
 @pytest.mark.gpu

@@ -16,7 +16,7 @@ from fedray.data.columns.inputs import Inputs
 from fedray.local.losses import loss_on
 from fedray.local.modes import train_mode
 from fedray.local.task import LocalTask, autocast
-from fedray.models.shared import shared_of
+from fedray.models.shared import placed, shared_of
 from fedray.tasks import outputs_of
 
 
@@ -54,7 +54,7 @@ class Replica:
         """Put the module on its device; returns the row, and the parameters that need a gradient."""
         layout = self._task.layout
         row = layout.pack(dict(self.module.state_dict())).to(device)
-        layout.attach(self.module.to(device), row)
+        layout.attach(placed(self.module, device), row)
         named = dict(self.module.named_parameters())
         return row, [named[entry.name] for entry in layout.parameters]
 

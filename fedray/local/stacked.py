@@ -33,7 +33,7 @@ from fedray.local.moments import KeptRows
 from fedray.local.per_example import Beside, ClippedGradients
 from fedray.local.step import Block, Fit, Step
 from fedray.local.task import LocalTask, autocast
-from fedray.models.shared import shared_of
+from fedray.models.shared import placed, shared_of
 from fedray.tasks import logits_of
 
 _NOTHING = contextlib.nullcontext()
@@ -57,7 +57,7 @@ class StackedStepper:
         tensors = task.layout.tensors(module)
         for entry in task.layout.parameters:
             tensors[entry.name].data = self._place(tensors[entry.name])
-        self._template = train_mode(module).to(device)
+        self._template = placed(train_mode(module), device)
         self._modes = {part: part.training for part in module.modules()}
         self._head = head_of(module)
         parts = {
@@ -66,8 +66,8 @@ class StackedStepper:
             "optimizer": task.optimizer_fn,
             "algorithm": task.program,
         }
-        placed = task.layout.tensors(self._template).values()
-        self.hidden = HiddenState(parts, [*placed, *shared_of(self._template)])
+        trained = task.layout.tensors(self._template).values()
+        self.hidden = HiddenState(parts, [*trained, *shared_of(self._template)])
         self._dropout = NamedDropout(task.seed) if has_dropout(module) else None
         self._vmapped = vmap(self._output, in_dims=(0, 0, 0), randomness="error")
         self._watched = vmap(self._output_and_features, in_dims=(0, 0, 0), randomness="error")

@@ -9,6 +9,7 @@ from torch import Tensor
 from fedray.core.draws import put_back
 from fedray.data.columns.inputs import named
 from fedray.local.task import LocalTask
+from fedray.models.shared import placed
 from fedray.tasks import outputs_of
 
 _MOST_ROWS = 256
@@ -56,7 +57,7 @@ def broken_at_start(task: LocalTask, model: Tensor, client: int, device: torch.d
 
 
 def _broken(task: LocalTask, model: Tensor, client: int, device: torch.device) -> str | None:
-    module = task.model_fn().to(device).train()
+    module = placed(task.model_fn(), device).train()
     task.layout.load(module, model)
     places = np.arange(min(_MOST_ROWS, int(task.data.sizes[client])))
     x, y = task.data.rows(np.array([client]), device).take(places[None])

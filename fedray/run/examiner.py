@@ -22,6 +22,7 @@ from fedray.local.views import Seen, see
 from fedray.local.work import own_rates
 from fedray.metrics.measures import States, together
 from fedray.models.prototype import last_of
+from fedray.models.shared import placed
 from fedray.run.addressed import AddressedRows
 from fedray.run.blocks import cut
 from fedray.run.evaluation import (
@@ -62,7 +63,7 @@ class Examiner:
         """Return the evaluator with the broadcast model."""
         task = self._task
         if self._evaluator is None:
-            module = last_of(task.model_fn).to(self._device)
+            module = placed(last_of(task.model_fn), self._device)
             self._evaluator = Evaluator(
                 module,
                 task.loss_fn,

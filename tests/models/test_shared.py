@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import torch
 from torch import nn
 
@@ -10,8 +13,9 @@ from fedray.core.kept import KeptTensor
 from fedray.data.columns.rows import CPU
 from fedray.local.sequential import SequentialStepper
 from fedray.local.stacked import StackedStepper
+from fedray.models import shared
 from fedray.models.prototype import Prototype
-from fedray.models.shared import is_shared, share_frozen, shared_of
+from fedray.models.shared import is_shared, placed, share_frozen, shared_of
 from tests.helpers import class_problem, local_task
 
 
@@ -79,3 +83,41 @@ def test_a_shared_parameter_of_a_kind_of_its_own_stays_one_with_what_lies_on_its
     assert isinstance(copied, Packed)
     assert copied.data_ptr() == copied.bits.data_ptr() == weight.data_ptr()
     assert copied.scale.data_ptr() != weight.scale.data_ptr()
+
+
+def test_a_device_has_what_copies_share_once_in_a_process() -> None:
+    prototype = Prototype(lambda: share_frozen(body_and_head()))
+    one, other, elsewhere = prototype(), prototype(), prototype()
+
+    def memory(module: nn.Module) -> list[int]:
+        return [parameter.untyped_storage()._cdata for parameter in module.parameters()]
+
+    meta = torch.device("meta")
+    assert all(parameter.is_meta for module in (one, other) for parameter in placed(module, meta).parameters())
+    same = [a == b for a, b in zip(memory(one), memory(other), strict=True)]
+    assert same == [True, True, False, False]
+    assert [a is b for a, b in zip(one.parameters(), other.parameters(), strict=True)] == [False] * 4
+    assert [is_shared(parameter) for parameter in one.parameters()] == [True, True, False, False]
+    assert not any(parameter.is_meta for parameter in elsewhere.parameters()), "a copy that was not moved stays"
+
+
+def test_a_tied_parameter_stays_one_where_it_is_moved() -> None:
+    one, other = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+    other.weight = one.weight
+    placed(share_frozen(nn.Sequential(one, other).requires_grad_(False)), torch.device("meta"))
+    assert one.weight.is_meta
+    assert one.weight is other.weight
+
+
+def test_what_lies_on_a_device_goes_with_the_last_module_that_uses_it() -> None:
+    one, other = (share_frozen(body_and_head()) for _ in range(2))
+    gc.collect()
+    before = len(shared._placed)
+    placed(one, torch.device("meta"))
+    there = weakref.ref(next(one.parameters()))
+    assert len(shared._placed) == before + 2
+    del one
+    gc.collect()
+    assert there() is None
+    assert len(shared._placed) == before
+    assert next(placed(other, torch.device("meta")).parameters()).is_meta

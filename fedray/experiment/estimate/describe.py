@@ -131,7 +131,8 @@ def _model(plan: Plan, costs: Memory) -> list[Row]:
 
 def _frozen(costs: Memory) -> str:
     held = "held once on a node, mapped from its file" if costs.mapped else "held by each process"
-    return f"{decimal(costs.frozen)} that is frozen and does not travel; {held}, and by each model on a GPU"
+    on_gpus = f", {decimal(costs.apart)} of it by each model there" if costs.apart else ""
+    return f"{decimal(costs.frozen)} that is frozen and does not travel; {held}, and by each process on a GPU{on_gpus}"
 
 
 def _algorithm(config: Config, plan: Plan) -> list[Row]:

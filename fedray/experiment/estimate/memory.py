@@ -21,7 +21,7 @@ from fedray.local.sharded import units
 from fedray.local.task import LocalTask
 from fedray.models.prototype import peek
 from fedray.models.quantized import bytes_of
-from fedray.models.shared import base_of
+from fedray.models.shared import base_of, moves_once
 from fedray.run.plan import Plan
 from fedray.run.worker import Job
 from fedray.server import Server
@@ -41,6 +41,7 @@ class Memory:
         state: state of all clients on disk, once each has taken part.
         frozen: tensors that are in no vector and are not trained, such as the base of adapters.
         mapped: True where a node holds that once, as it is mapped from its file; else each process does.
+        apart: the part of it that each model on a GPU has for itself; the rest a process has there once.
         built: the model as a worker builds it, until its first evaluation takes it; as each of its ranks does, for a
             moment.
     """
@@ -51,6 +52,7 @@ class Memory:
     state: int
     frozen: int = 0
     mapped: bool = False
+    apart: int = 0
     built: int = 0
 
 
@@ -149,8 +151,9 @@ def _frozen(task: LocalTask) -> dict[str, Any]:
     for tensor in task.layout.tensors(module).values():
         held.pop(id(tensor), None)
     frozen, mapped = sum(map(bytes_of, held.values())), base_of(module) is not None
+    apart = sum(bytes_of(tensor) for tensor in held.values() if not moves_once(tensor))
     built = 0 if task.sharing.bare else _FLOAT * task.layout.size
-    return {"frozen": frozen, "mapped": mapped, "built": built}
+    return {"frozen": frozen, "mapped": mapped, "apart": apart, "built": built}
 
 
 def gathered_bytes(plan: Plan) -> int:

@@ -97,11 +97,11 @@ def needs(place: Place, costs: Memory, workers: int, evaluated: bool, given: Giv
         found.append(Need("a node", total, formula, *_node_room(place, given)))
     else:
         sharing = max(1, int(1 / place.worker.gpus + 1e-9)) if place.worker.gpus < 1 else 1
-        held = 2 if evaluated else 1
+        # A model that is evaluated is another one than that which trains.
+        frozen = costs.frozen + (costs.apart if evaluated else 0)
         times = f"{sharing} x " if sharing > 1 else ""
-        frozen = f", frozen {times}{held} x {decimal(costs.frozen)}" if costs.frozen else ""
-        on_card = sharing * (worker + held * costs.frozen)
-        card = f"worker {times}{decimal(worker)}{frozen}"
+        on_card = sharing * (worker + frozen)
+        card = f"worker {times}{decimal(worker)}" + (f", frozen {times}{decimal(frozen)}" if frozen else "")
         if place.driver.gpus:
             on_card, card = on_card + driver, f"{card}, driver {decimal(driver)}"
         found.append(Need("a GPU", on_card, card, *_device_room(place, given)))

@@ -13,7 +13,7 @@ from fedray.experiment.estimate.room import PROCESS, Given, Need, check_room, ne
 from fedray.experiment.place import Place
 from tests.cli.command import Cli
 
-COSTS = Memory({"broadcast": 100, "accumulator": 10}, {"model": 7}, 5, 0, frozen=1000, mapped=True, built=50)
+COSTS = Memory({"broadcast": 100, "accumulator": 10}, {"model": 7}, 5, 0, frozen=1000, mapped=True, apart=40, built=50)
 
 
 def place(small: Path, *overrides: str) -> Place:
@@ -59,7 +59,8 @@ def test_a_node_of_a_job_has_those_ranks_that_it_has_room_for_and_the_first_the_
 
 def test_workers_that_share_a_gpu_need_theirs_together(small: Path) -> None:
     card, node = needs(place(small, "cluster={name: ray}", "worker.gpus=0.5"), COSTS, 2, True, Given(device=80.0))
-    assert card.bytes == 2 * (110 + 2 * 1000)  # a model that trains, and one that is evaluated
+    assert card.bytes == 2 * (110 + 1000 + 40)  # models that train and are evaluated have the base in common
+    assert "frozen 2 x 1.0 kB" in card.formula
     assert (card.where, card.room) == ("a GPU", 80 * 10**9)
     assert node.bytes == 100 + 1000 + 2 * 50 + 2 * 10 + 7 + 3 * PROCESS  # sums lie on the host, too
 
