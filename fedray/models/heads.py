@@ -17,16 +17,16 @@ from fedray.models.fit import misfit
 
 AUTO = "auto"
 
-Gives = Callable[[Any, Mapping[str, Tensor]], Tensor]
-"""A function from the answer of a model, and the columns that it was given, to one tensor."""
+Gives = Callable[[Any, Mapping[Any, Tensor]], Tensor]
+"""A function from the answer of a model, and the columns that it was given, by name or place, to one tensor."""
 
 
-def logits(found: Any, given: Mapping[str, Tensor]) -> Tensor:
+def logits(found: Any, given: Mapping[Any, Tensor]) -> Tensor:
     """Return the logits of an answer."""
     return found.logits  # type: ignore[no-any-return]
 
 
-def ends(found: Any, given: Mapping[str, Tensor]) -> Tensor:
+def ends(found: Any, given: Mapping[Any, Tensor]) -> Tensor:
     """Return the logits of where a span begins and ends, ``[B, T, 2]``.
 
     >>> from types import SimpleNamespace
@@ -36,7 +36,7 @@ def ends(found: Any, given: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([found.start_logits, found.end_logits], dim=-1)
 
 
-def pixels(found: Any, given: Mapping[str, Tensor]) -> Tensor:
+def pixels(found: Any, given: Mapping[Any, Tensor]) -> Tensor:
     """Return logits for each pixel of the images, ``[B, K, H, W]``: models give fewer, and transformers widens them so.
 
     >>> from types import SimpleNamespace

@@ -24,6 +24,7 @@ class Hosted(nn.Module):
         cache: the name by which a language model takes and gives keys and values; None: it keeps none.
         gives: the tensor of an answer of the model, see :class:`fedray.models.heads.Head`.
         start: the token before the first one that a decoder says; None: it has no decoder beside an encoder.
+        dtype: the type in which it takes inputs that are no tokens, that of its base.
     """
 
     def __init__(
@@ -33,9 +34,11 @@ class Hosted(nn.Module):
         cache: str | None = None,
         gives: Gives = logits,
         start: int | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        self.model, self.pad, self.cache, self.gives, self.start = model, pad, cache, gives, start
+        self.model, self.pad, self.cache, self.gives = model, pad, cache, gives
+        self.start, self.dtype = start, dtype
 
     @property
     def speaks(self) -> bool:
@@ -44,9 +47,11 @@ class Hosted(nn.Module):
 
     def forward(self, *inputs: Tensor, **columns: Tensor) -> Tensor:
         """Return logits, such as ``[B, K]`` or ``[B, T, K]``, of inputs by place, or of columns by their names."""
+        placed = [self._typed(one) for one in inputs]
+        named = {name: self._typed(one) for name, one in self._begun(self._padded(columns)).items()}
         with _without_a_look():
-            found = self.model(*inputs, **self._begun(self._padded(columns)))
-        return self.gives(found, {**{str(place): one for place, one in enumerate(inputs)}, **columns}).float()
+            found = self.model(*placed, **named)
+        return self.gives(found, dict(enumerate(placed)) or named).float()
 
     def go_on(self, ids: Tensor, mask: Tensor, choose: Callable[[Tensor], Tensor | None]) -> None:
         """Run a language model on prompts, then on one token after the other, with keys and values kept of all before.
@@ -74,6 +79,10 @@ class Hosted(nn.Module):
             return columns
         ids = columns["input_ids"].masked_fill(columns["attention_mask"] == 0, self.pad)
         return {**columns, "input_ids": ids}
+
+    def _typed(self, x: Tensor) -> Tensor:
+        """Return inputs in the type of the base, and tokens as they are."""
+        return x.to(self.dtype) if x.is_floating_point() else x
 
     def _begun(self, columns: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return columns with the tokens that a decoder reads, each one place behind the one that it is to say."""

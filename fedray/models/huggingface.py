@@ -148,7 +148,7 @@ class HuggingFace:
                 model = _adapted(peft, model, self.lora, head, new)
             if self.gradient_checkpointing:
                 model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        return read_from(share_frozen(Hosted(model, pad, cache, head.gives, start)), folder)
+        return read_from(share_frozen(Hosted(model, pad, cache, head.gives, start, getattr(torch, self.dtype))), folder)
 
     def _read(self, maker: Any, options: dict[str, Any]) -> tuple[Any, list[str]]:
         """Return the base, and the names of the weights that the folder lacks; arguments as for ``of_weights``."""

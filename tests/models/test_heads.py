@@ -165,7 +165,7 @@ def test_a_head_trains_and_is_asked_and_is_exported(tmp_path: Path, head: str, a
         whole = maker.from_pretrained(tmp_path / "whole").eval()
         asked = case.asked(torch.from_numpy(case.y))
         found = whole(*placed, **{**named, **asked})
-        given = {**{str(place): one for place, one in enumerate(placed)}, **named}
+        given = dict(enumerate(placed)) or named
         torch.testing.assert_close(HEADS[head].gives(found, given), wanted, rtol=0, atol=1e-5)
         # What transformers itself says of the same batch.
         assert float(found.loss) == pytest.approx(losses[-1], abs=2e-6)
@@ -179,6 +179,23 @@ def test_a_head_trains_and_is_asked_and_is_exported(tmp_path: Path, head: str, a
         else:
             with pytest.raises(ConfigError, match="has no adapters"):
                 export(RunFolder(tmp_path / "off"), tmp_path / "adapter", "peft")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of what peft asks transformers
+@pytest.mark.parametrize("head", CASES)
+def test_a_head_takes_its_inputs_in_the_type_of_the_base(tmp_path: Path, head: str) -> None:
+    from tests.models.hosted import saved
+
+    case = CASES[head]
+    base = saved(tmp_path / "base", case.kind, torch.bfloat16)
+    lora = {"r": 2, "targets": case.targets}
+    model = {"name": "huggingface", "path": str(base), "head": head, "lora": lora, "gradient_checkpointing": True}
+    wide, narrow = (
+        run(tmp_path / dtype, {**model, "dtype": dtype}, case, "auto").history for dtype in ("float32", "bfloat16")
+    )
+    for one, other in zip(wide, narrow, strict=True):
+        assert other.test["loss"] == pytest.approx(one.test["loss"], rel=2e-2)
 
 
 @pytest.mark.slow
