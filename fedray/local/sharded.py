@@ -40,6 +40,11 @@ class ShardedStepper(SequentialStepper):
     def _replica(task: LocalTask, module: nn.Module, device: torch.device) -> Replica:
         return ShardedReplica(task, module, device)
 
+    @property
+    def replica(self) -> ShardedReplica:
+        """The rank's shard of the model."""
+        return self._first
+
     @staticmethod
     def fits(task: LocalTask, devices: Sequence[torch.device]) -> str | None:
         """Return why not: the process holds the whole model."""
@@ -143,11 +148,26 @@ class ShardedReplica(Replica):
     def _elsewhere(self) -> Iterable[Tensor]:
         return self.module.parameters()
 
-    def enter(self) -> None:
-        """Put the row into the module."""
+    def enter(self, other: Tensor | None = None) -> None:
+        """Put the row into the module, or another one ``[k]``."""
+        row = self.row if other is None else other
         with torch.no_grad():
             for entry, part in zip(self._task.layout.parameters, self.trained, strict=True):
-                part.copy_(self.row[entry.start : entry.stop].view(entry.shape))
+                part.copy_(row[entry.start : entry.stop].view(entry.shape))
+
+    @contextmanager
+    def showing(self, row: Tensor) -> Iterator[None]:
+        """Let the module have a row ``[k]``, and be in evaluation mode inside; who trains next puts another there."""
+        self.enter(row)
+        modes = {part: part.training for part in self.module.modules()}
+        self.module.eval()
+        yield
+        for part, training in modes.items():
+            part.training = training
+
+    def scatter(self) -> None:
+        """Let go of what a pass without a backward one has gathered last: FSDP2 keeps that of the outermost module."""
+        self.module.reshard()  # type: ignore[operator]
 
     def leave(self) -> None:
         """Put what the module holds into the row."""

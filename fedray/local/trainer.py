@@ -51,6 +51,9 @@ class Trainer:
         subtracted: the model that clients start from is subtracted from theirs; False: where one client trains on the
             CPU, it may be left to whoever takes the update, as its ``start``.
         lends: the state that is a part of the models may lie in their memory, until the next call; False: in its own.
+
+    Attributes:
+        stepper: takes the steps.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class Trainer:
         self.device = devices[0]
         self._subtracted = subtracted or self.device.type != "cpu"
         self._lends = lends
-        self._stepper = make(task, devices)
+        self.stepper = make(task, devices)
 
     @contextlib.contextmanager
     def block(
@@ -82,7 +85,7 @@ class Trainer:
         first state.  Nothing that code of the user's remembers leaves the context.
         """
         task, layout = self.task, self.task.layout
-        local = _filled(self._stepper.locals(len(clients)), down.parts["model"])
+        local = _filled(self.stepper.locals(len(clients)), down.parts["model"])
         if buffers is not None:
             local[:, layout.trained :].copy_(buffers)
         if known is None:
@@ -100,8 +103,8 @@ class Trainer:
             state.pop(SENT + name, None)  # the server's
         rows = task.data.rows(clients, self.device)
         sent = MappingProxyType(down.parts)
-        c = Clients(task, self._stepper, down.round, clients, sent, state, known, local, rows, home, kept, key=down.key)
-        with self._stepper.alone(c), read_only(c.down):
+        c = Clients(task, self.stepper, down.round, clients, sent, state, known, local, rows, home, kept, key=down.key)
+        with self.stepper.alone(c), read_only(c.down):
             if newcomers is not None:
                 for name, value in task.program.initial_state(c).items():
                     first = first_state(name, value, len(clients))
@@ -219,7 +222,7 @@ class Trainer:
     @property
     def hidden(self) -> HiddenState:
         """The hidden state of model, loss and optimizer function: what they remember elsewhere."""
-        return self._stepper.hidden
+        return self.stepper.hidden
 
 
 def _put(rows: Tensor, which: Tensor, values: Tensor) -> None:

@@ -81,7 +81,8 @@ def with_statistics(vector: Tensor, statistics: Tensor | None) -> Tensor:
 class TestChunk:
     """Work item: evaluate the broadcast model on rows ``start`` to ``stop`` of the test set.
 
-    Anybody can do it; where it is shared out, ``pin`` says by whose workers, as for a block.
+    Anybody can do it; where it is shared out, ``pin`` says by whose workers, as for a block.  A worker of several ranks
+    does as many pieces at once: ``index`` is the number of the first.
     """
 
     __test__ = False
@@ -92,10 +93,26 @@ class TestChunk:
     pin: str | None = None
 
     @classmethod
-    def cut(cls, examples: int, rows: int = MOST_ROWS) -> list[TestChunk]:
-        """Cut the test set into fixed pieces of ``rows``, so that the result does not depend on who evaluates what."""
-        starts = range(0, examples, rows)
-        return [cls(i, start, min(start + rows, examples)) for i, start in enumerate(starts)]
+    def cut(cls, examples: int, rows: int = MOST_ROWS, at_once: int = 1) -> list[TestChunk]:
+        """Cut the test set into fixed pieces of ``rows``, so that the result does not depend on who evaluates what.
+
+        >>> TestChunk.cut(5, rows=1, at_once=2)[1:]
+        [TestChunk(index=2, start=2, stop=4, pin=None), TestChunk(index=4, start=4, stop=5, pin=None)]
+
+        Args:
+            examples: of the test set.
+            rows: of a piece.
+            at_once: the pieces of an item.
+        """
+        starts = range(0, examples, rows * at_once)
+        return [cls(i * at_once, start, min(start + rows * at_once, examples)) for i, start in enumerate(starts)]
+
+    def pieces(self, rows: int) -> list[TestChunk]:
+        """Return its pieces of ``rows``, each under its own number."""
+        starts = range(self.start, self.stop, rows)
+        return [
+            TestChunk(self.index + i, start, min(start + rows, self.stop), self.pin) for i, start in enumerate(starts)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +148,7 @@ class TestReport:
         seconds: the time that it took.
         states: the sums of the metrics that are no means, by their titles.
         samples: the completions of prompts, with the first chunk.
+        rest: the reports of its pieces but the first, whose this is, if it has several.
     """
 
     __test__ = False
@@ -140,6 +158,12 @@ class TestReport:
     seconds: float
     states: States = field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
+    rest: tuple[TestReport, ...] = ()
+
+    @property
+    def pieces(self) -> tuple[TestReport, ...]:
+        """The reports of all its pieces, in their order, in which they are to be added up."""
+        return (self, *self.rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,10 +296,7 @@ class Evaluator:
             MemoryError: too little memory for a single row (on a GPU ``torch.cuda.OutOfMemoryError``).
         """
         try:
-            with memory_told(), lack_told(), torch.no_grad():
-                x, y = take(start, stop)
-                values = self._of(self.outputs(x), y)
-            return on_host(values)
+            return self.at_once(take, stop, start)
         except OutOfMemory:
             if stop - start < 2:
                 raise
@@ -284,3 +305,10 @@ class Evaluator:
         middle = (start + stop) // 2
         halves = [self.values(take, middle, start), self.values(take, stop, middle)]
         return {name: np.concatenate([half[name] for half in halves]) for name in halves[0]}
+
+    def at_once(self, take: Take, stop: int, start: int = 0) -> dict[str, NDArray[Any]]:
+        """Return the values of each example as :meth:`values` does, of all rows at once, or raise MemoryError."""
+        with memory_told(), lack_told(), torch.no_grad():
+            x, y = take(start, stop)
+            values = self._of(self.outputs(x), y)
+        return on_host(values)

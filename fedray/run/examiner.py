@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedray.core.errors import one_line
 from fedray.core.messages import STATISTICS, Broadcast, Failure, Floats, Ints
@@ -39,6 +43,13 @@ from fedray.run.trained import Models
 from fedray.rundir.state_rows import StateRows
 from fedray.tasks import NextTokens
 
+E = TypeVar("E", bound=Evaluator)
+
+Piece = Callable[[bool], dict[str, NDArray[Any]]]
+"""The evaluation of a piece of rows: gives the values of all of them, or, where told so, of the first alone."""
+
+Outputs = Callable[[Inputs], Tensor]
+
 
 class Examiner:
     """The evaluations of a worker, which change nothing of its training.
@@ -51,6 +62,9 @@ class Examiner:
         keeps: True where clients keep something from round to round.
     """
 
+    halves: ClassVar[bool] = True
+    """Rows for which there is no memory are done by halves."""
+
     def __init__(
         self, task: LocalTask, models: Models, rows: StateRows, addressed: AddressedRows, *, keeps: bool
     ) -> None:
@@ -59,39 +73,60 @@ class Examiner:
         self._device = models.device
         self._evaluator: Evaluator | None = None
 
-    def _shown(self, down: Broadcast) -> Evaluator:
-        """Return the evaluator with the broadcast model."""
+    @contextmanager
+    def showing(self, down: Broadcast) -> Iterator[Evaluator]:
+        """Return the context with the evaluator of the broadcast model."""
         task = self._task
         if self._evaluator is None:
             module = placed(last_of(task.model_fn), self._device)
-            self._evaluator = Evaluator(
-                module,
-                task.loss_fn,
-                task.measures,
-                task.seed,
-                self._device,
-                task.args.precision,
-                task.layout.tensors(module).values(),
-                task.augment,
-            )
+            self._evaluator = self.made(Evaluator, module, task.layout.tensors(module).values())
         task.layout.show(self._evaluator.module, down.parts["model"], down.parts.get(STATISTICS))
-        return self._evaluator
+        yield self._evaluator
+
+    def made(self, kind: type[E], module: nn.Module, tensors: Iterable[Tensor]) -> E:
+        """Return an evaluator of a module, whose ``tensors`` are put there between evaluations."""
+        task = self._task
+        return kind(
+            module,
+            task.loss_fn,
+            task.measures,
+            task.seed,
+            self._device,
+            task.args.precision,
+            tensors,
+            task.augment,
+        )
+
+    def dealt(self, pieces: Sequence[Piece]) -> list[dict[str, NDArray[Any]]]:
+        """Return the values of the rows of each piece: here of one after the other."""
+        return [piece(False) for piece in pieces]
 
     def of_test(self, chunk: TestChunk, down: Broadcast) -> TestReport:
         """Evaluate the broadcast model on a chunk of the test set."""
         started = time.perf_counter()
-        test, evaluator = self._task.data.test, self._shown(down)
+        test, pieces = self._task.data.test, chunk.pieces(self._task.evaluated_rows)
         said: tuple[Sample, ...] = ()
         assert test is not None
-        with evaluator.named(down.round, chunk.index):
-            values = evaluator.values(take_from(test, self._device), chunk.stop, chunk.start)
+        take = take_from(test, self._device)
+        with self.showing(down) as evaluator:
+
+            def values(piece: TestChunk, one: bool) -> dict[str, NDArray[Any]]:
+                with evaluator.named(down.round, piece.index):
+                    return evaluator.values(take, piece.start + 1 if one else piece.stop, piece.start)
+
+            found = self.dealt([partial(values, piece) for piece in pieces])
             if chunk.index == 0 and (task := sampling(self._task.about)) is not None:
-                said = self._samples(task, test, evaluator, down.round)
+                with evaluator.named(down.round, 0):
+                    said = self._samples(task, test, evaluator, down.round)
+        first, *rest = [self._reported(piece, rows) for piece, rows in zip(pieces, found, strict=True)]
+        return replace(first, seconds=time.perf_counter() - started, samples=said, rest=tuple(rest))
+
+    def _reported(self, piece: TestChunk, values: dict[str, NDArray[Any]]) -> TestReport:
+        """Return the sums of the values of all rows of a piece."""
         measures = self._task.measures
         means = {name: Mean(float(v.sum()), len(v)) for name, v in values.items() if name in measures.means}
-        everybody = np.zeros(chunk.stop - chunk.start, dtype=np.int64)
-        states = measures.states(values, everybody, 1)[0]
-        return TestReport(chunk.index, means, time.perf_counter() - started, states, said)
+        everybody = np.zeros(piece.stop - piece.start, dtype=np.int64)
+        return TestReport(piece.index, means, 0.0, measures.states(values, everybody, 1)[0])
 
     def _samples(self, task: NextTokens, test: Examples, evaluator: Evaluator, round: int) -> tuple[Sample, ...]:
         """Return what the shown model says after prompts of the test set."""
@@ -99,9 +134,14 @@ class Examiner:
         def outputs(x: Inputs) -> Tensor:
             return evaluator.outputs(x.to(self._device))
 
-        data = self._task.data
-        end, seed, stops = end_of(data), self._task.seed, self._words.stops
-        return samples(task, test, outputs, evaluator.go_on, end=end, seed=seed, round=round, stops=stops)
+        return self.said(outputs, partial(samples, task, test, round=round), evaluator)
+
+    def said(
+        self, outputs: Outputs, say: Callable[..., tuple[Sample, ...]], evaluator: Evaluator
+    ) -> tuple[Sample, ...]:
+        """Return samples, for which ``outputs`` runs the shown model."""
+        stops = self._words.stops
+        return say(outputs, evaluator.go_on, end=end_of(self._task.data), seed=self._task.seed, stops=stops)
 
     def of_clients(self, chunk: HoldoutChunk, down: Broadcast) -> HoldoutReport:
         """Evaluate the broadcast model, and the clients' own, on what each client is evaluated on.
@@ -114,8 +154,8 @@ class Examiner:
         data, views, sums = self._task.data, chunk.views, dict[str, dict[str, Floats]]()
         measures, states = self._task.measures, dict[str, list[States]]()
         if views.shared:
-            evaluator, count = self._shown(down), len(chunk.clients)
-            with evaluator.named(down.round, -1 - chunk.index):
+            count = len(chunk.clients)
+            with self.showing(down) as evaluator, evaluator.named(down.round, -1 - chunk.index):
                 values, segment = self._evaluated(evaluator, chunk.clients)
             means = {name: value for name, value in values.items() if name in measures.means}
             sums["global"] = {name: _sums(segment, value, count) for name, value in means.items()}
@@ -184,21 +224,22 @@ class Examiner:
             with memory_told():
                 x, y, segment = self._task.data.evaluation(clients)
         except MemoryError:
-            if len(clients) < 2:
+            if len(clients) < 2 or not self.halves:
                 raise
             middle = len(clients) // 2
             first, second = (self._evaluated(evaluator, half) for half in (clients[:middle], clients[middle:]))
             values = {name: np.concatenate([first[0][name], second[0][name]]) for name in first[0]}
             return values, np.concatenate([first[1], second[1] + middle])
-        rows = self._task.evaluated_rows
-        parts = [
-            evaluator.values(
+
+        def of(piece: TestChunk, one: bool) -> dict[str, NDArray[Any]]:
+            return evaluator.values(
                 lambda start, stop: (x[start:stop].to(self._device), y[start:stop].to(self._device)),
-                min(start + rows, len(x)),
-                start,
+                piece.start + 1 if one else piece.stop,
+                piece.start,
             )
-            for start in range(0, len(x), rows)
-        ]
+
+        pieces = TestChunk.cut(len(x), self._task.evaluated_rows)
+        parts = self.dealt([partial(of, piece) for piece in pieces])
         return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else {})}, segment
 
 

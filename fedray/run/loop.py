@@ -359,7 +359,7 @@ class Rounds:
         self._state.pending = self._state.trained = None
 
     def _describe_evaluation(self, record: RoundRecord, reports: list[Report]) -> None:
-        tests = [r for r in reports if isinstance(r, TestReport)]
+        tests = [piece for r in reports if isinstance(r, TestReport) for piece in r.pieces]
         holdouts = [r for r in reports if isinstance(r, HoldoutReport)]
         measures = self._plan.task.measures
         record.test = {name: mean.result for name, mean in metrics.merge([r.metrics for r in tests]).items()}

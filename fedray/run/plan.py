@@ -357,7 +357,7 @@ class Plan:
             return every > 0 and (round == 0 or evaluated(every, round, last))
 
         if data.test is not None and self.views.shared and due(self.evaluate.every):
-            items += TestChunk.cut(len(data.test), self.task.evaluated_rows)
+            items += TestChunk.cut(len(data.test), self.task.evaluated_rows, self.task.sharing.ranks)
         if due(self.evaluate.clients_every):
             held = np.flatnonzero(data.evaluation_sizes > 0)
             items += [

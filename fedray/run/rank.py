@@ -17,8 +17,8 @@ from fedray.core.messages import DELTA, Block, BlockUpdate, Broadcast, Failure, 
 from fedray.core.shards import Shard
 from fedray.local.kernels import lack_told, memory_told
 from fedray.local.task import LocalTask
-from fedray.models.prototype import forget
 from fedray.run.evaluation import OutOfMemory
+from fedray.run.rank_examiner import RankExaminer
 from fedray.run.rank_rows import RankRows
 from fedray.run.trained import Models
 from fedray.run.worker import Job, Worker
@@ -55,23 +55,17 @@ class RankWorker(Worker):
         ranks: the number of ranks.
     """
 
+    examiner = RankExaminer
+
     def __init__(self, job: Job, devices: Sequence[torch.device], rank: int, ranks: int) -> None:
         self.shard = Shard(job.task.layout, rank, ranks)
-        self._given = Broadcast(0, {}, 1.0)
         super().__init__(job, devices[:1])
         if job.task.moments is not None:
             self.rows = RankRows(job.state_folder, job.task.moments, self.shard)
-        if rank:
-            forget(job.task.model_fn)  # the first one evaluates
 
     def own(self, task: LocalTask) -> LocalTask:
         """Return the part of the local training problem that is the rank's."""
         return task.on_rank(self.shard.rank, self.shard.ranks)
-
-    @property
-    def whole(self) -> Broadcast:
-        """The broadcast of the round, with the whole model, which goes to the device where it is evaluated."""
-        return replace(self._given, parts={name: part.to(self.device) for name, part in self._given.parts.items()})
 
     def begin(self, down: Broadcast, into: Accumulator | None = None) -> None:
         """Start a round, of whose broadcast the rank takes its shard."""
@@ -79,7 +73,6 @@ class RankWorker(Worker):
 
     def begin_with(self, own: Tensor, down: Broadcast, into: Accumulator | None = None) -> None:
         """Start a round with the rank's part ``[k]`` of the model, and a broadcast that need not have the whole."""
-        self._given = down
         super().begin(replace(down, parts={**down.parts, "model": own}), into)
 
     def folded(self) -> Accumulator:

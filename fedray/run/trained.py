@@ -11,7 +11,7 @@ from torch import Tensor
 from fedray.algorithms.composition import Composition
 from fedray.core.layout import Layout
 from fedray.core.messages import STATISTICS, BlockUpdate, Broadcast, Ints, Parts
-from fedray.local.steppers import MakeStepper, stepper_for
+from fedray.local.steppers import MakeStepper, Stepper, stepper_for
 from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
 
@@ -100,6 +100,11 @@ class Models:
             subtracted = not self._algorithm.subtracts
             self._trainers[number] = Trainer(self._parts[number], self._devices, self._make, subtracted, lends=True)
         return self._trainers[number]
+
+    @property
+    def stepper(self) -> Stepper:
+        """The one that takes the steps of the whole model."""
+        return self._trainer(0).stepper
 
     def layout(self, number: int) -> Layout:
         """Return the layout of a variant."""

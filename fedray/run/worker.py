@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -108,6 +109,8 @@ class Worker:
         devices: data, model and accumulator are on the first, further ones help it to train.
     """
 
+    examiner: ClassVar[type[Examiner]] = Examiner
+
     def __init__(self, job: Job, devices: Sequence[torch.device]) -> None:
         torch.set_num_threads(job.threads)
         self.job = job
@@ -126,7 +129,7 @@ class Worker:
         self.rows = StateRows(job.state_folder, job.state_fields())
         self._widths = job.algorithm.widths(own.layout)
         self._addressed = AddressedRows(job.algorithm.addressed, self.device)
-        self._examiner = Examiner(
+        self._examiner = self.examiner(
             self.job.task, self._models, self.rows, self._addressed, keeps=bool(job.state_fields())
         )
         self._accumulator: Accumulator = {}
@@ -136,11 +139,6 @@ class Worker:
     def own(self, task: LocalTask) -> LocalTask:
         """Return the part of the local training problem that this process trains: all of it."""
         return task
-
-    @property
-    def whole(self) -> Broadcast:
-        """The broadcast of the round, with the whole model."""
-        return self._down
 
     def begin(self, down: Broadcast, into: Accumulator | None = None) -> None:
         """Start a round: take the broadcast, and fold into ``into`` (zeroed by the caller) or a fresh accumulator."""
@@ -178,9 +176,9 @@ class Worker:
                 case Block():
                     return self.train(item)
                 case TestChunk():
-                    return self._examiner.of_test(item, self.whole)
+                    return self._examiner.of_test(item, self._down)
                 case HoldoutChunk():
-                    return self._examiner.of_clients(item, self.whole)
+                    return self._examiner.of_clients(item, self._down)
                 case ColumnRange():
                     inject.point("worker.columns", self._down.round, item.index)
                     return item.reduced()
@@ -341,7 +339,7 @@ class Worker:
     def _advice(self, clients: Ints, error: UpdateOutOfRange, update: BlockUpdate | None = None) -> str:
         """Return what to do about an update of one of ``clients`` that is out of range; None: it is gone."""
         task = self.job.task
-        client, model = int(clients[error.positions[0]]), self.whole.parts.get("model")
+        client, model = int(clients[error.positions[0]]), self._down.parts.get("model")
         name = task.data.client_id(client)
         if bad := broken_example(task, client, self.device):
             return f"{bad} of client {name!r}: mend it where the data are made, or leave the row out"

@@ -31,7 +31,7 @@ from fedray.cluster.work.memory import Handle
 from fedray.cluster.work.payload import Payload
 from fedray.cluster.work.state import StateHandle
 from fedray.core.errors import one_line
-from fedray.core.messages import Block, Broadcast, Failure
+from fedray.core.messages import Broadcast, Failure
 from fedray.core.shards import Shard
 from fedray.run.rank import RanksBroken, RankWorker
 from fedray.run.usage import Meter, Reading
@@ -138,9 +138,7 @@ class LeadingRank(RankWorker):
             super().begin(down, into)
 
     def handle(self, item: Item) -> Report:
-        """Do one work item: train with all ranks, or evaluate alone."""
-        if not isinstance(item, Block):
-            return super().handle(item)
+        """Do one work item with all ranks."""
         with self._ranks.unbroken():
             self._ranks.tell("handle", item)
             return super().handle(item)

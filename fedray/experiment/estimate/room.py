@@ -66,7 +66,7 @@ def needs(place: Place, costs: Memory, workers: int, evaluated: bool, given: Giv
         place: the place of the run.
         costs: its memory.
         workers: the number of its workers.
-        evaluated: workers evaluate the model, of which they hold another one for that.
+        evaluated: workers evaluate the model, of which they hold another one for that; ranks the one that they train.
         given: the memory of its machines.
     """
     nodes = place.cluster.nodes if isinstance(place.cluster, SlurmSection) else 1
@@ -97,8 +97,8 @@ def needs(place: Place, costs: Memory, workers: int, evaluated: bool, given: Giv
         found.append(Need("a node", total, formula, *_node_room(place, given)))
     else:
         sharing = max(1, int(1 / place.worker.gpus + 1e-9)) if place.worker.gpus < 1 else 1
-        # A model that is evaluated is another one than that which trains.
-        frozen = costs.frozen + (costs.apart if evaluated else 0)
+        # A model that is evaluated is another one than that which trains, but for ranks.
+        frozen = costs.frozen + (costs.apart if evaluated and ranks == 1 else 0)
         times = f"{sharing} x " if sharing > 1 else ""
         on_card = sharing * (worker + frozen)
         card = f"worker {times}{decimal(worker)}" + (f", frozen {times}{decimal(frozen)}" if frozen else "")

@@ -195,3 +195,45 @@ def test_a_client_that_raises_on_a_rank_fails_with_the_reason(
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
     assert caplog.text.count("is replaced") == 1
     assert "ended, as a client failed on one of its ranks, and is replaced (rank " in caplog.text
+
+
+@pytest.mark.slow
+def test_a_run_of_two_ranks_tells_what_one_process_tells_of_the_same_model(tmp_path: Path, four_cpus: None) -> None:
+    """Of the first model, before any training: numbers of the test set and of clients' own rows."""
+    numbers = torch.Generator().manual_seed(1)
+    x, y = torch.randn(60, 3, generator=numbers), torch.randint(2, (60,), generator=numbers)
+    data = fedray.FederatedData.from_arrays(x[:40], y[:40], [0, 1, 2, 3] * 10, test=(x[40:], y[40:]))
+    args = fedray.TrainArgs(
+        rounds=1, batch_size=4, evaluate_before=True, evaluate_batch_size=3, evaluate_clients_every=1
+    )
+
+    def first(place: Any, name: str) -> fedray.RoundRecord:
+        model = fedray.FederatedModel(lambda: torch.nn.Linear(3, 2))
+        held = data.with_holdout(0.3, seed=1)
+        return fedray.train(model, held, args, cluster=place, run_dir=tmp_path / name, progress=False).history[0]
+
+    one, two = first("inline", "one"), first(fedray.Cluster(workers=1, ranks=2, cpus=1), "two")
+    assert two.round == 0
+    assert {"loss", "accuracy"} <= set(two.test)
+    assert two.test == one.test
+    assert two.clients_test == one.clients_test
+
+
+@pytest.mark.slow
+def test_a_model_that_fails_in_an_evaluation_ends_the_run_with_the_reason(tmp_path: Path, four_cpus: None) -> None:
+    """On one of the ranks, while the other waits for it."""
+
+    class Fails(torch.nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            if float(input.max()) == 29.0:
+                raise ValueError("too large")
+            return super().forward(input)
+
+    zeros = torch.zeros(10, dtype=torch.int64)
+    test = torch.arange(30.0).view(10, 3), zeros
+    data = fedray.FederatedData.from_arrays(torch.ones(8, 3), zeros[:8], [0, 1] * 4, test=test)
+    args = fedray.TrainArgs(rounds=1, batch_size=2, evaluate_batch_size=1)
+    model, place = fedray.FederatedModel(lambda: Fails(3, 2)), fedray.Cluster(workers=1, ranks=2)
+    with pytest.raises(fedray.RunFailed, match=r"two workers died of the evaluation .*ValueError: too large") as caught:
+        fedray.train(model, data, args, cluster=place, run_dir=tmp_path, progress=False)
+    assert "the evaluation on the test set failed" in str(caught.value)

@@ -78,3 +78,13 @@ def test_the_command_shows_the_plan_and_then_refuses_it(cli: Cli, small: Path) -
     assert "  the driver" in outcome.out
     assert cli("plan", small, "--node-memory", "10").status == 0
     cli("plan", small, "worker.memory=0.01").refused("a worker needs", "worker.memory")
+
+
+def test_ranks_evaluate_the_model_that_they_train_and_a_worker_another_one(small: Path) -> None:
+    """Of which a GPU holds what copies do not share twice."""
+    costs = Memory(COSTS.worker, COSTS.driver, 5, 0, frozen=1000, mapped=True, built=50, apart=400)
+    one, two = (
+        needs(place(small, "cluster={name: ray, workers: 1}", worker), costs, 1, True, Given())[0]
+        for worker in ("worker.gpus=1", "worker={gpus: 1, ranks: 2}")
+    )
+    assert one.bytes - two.bytes == 400
