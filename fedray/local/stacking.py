@@ -25,7 +25,7 @@ from fedray.local.modes import train_mode
 from fedray.local.operations import Products, products, work
 from fedray.local.schedule import batch_widths
 from fedray.local.task import LocalTask, Stacking
-from fedray.local.trial import obstacle, tolerance
+from fedray.local.trial import DIFFERS, obstacle, tolerance
 from fedray.models.prototype import hooked
 from fedray.optim import ELEMENTWISE, TorchOptimizer
 from fedray.tasks import outputs_of
@@ -81,8 +81,9 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
     on a CPU no large convolutions and attentions (see ``operations.work``: counted, so that it is the same on every
     machine).  The block then holds as many clients as make a step worth its overhead, as far as they fit a cache, on a
     CPU at most half the cohort.  Clients that step one by one are a block each.  It takes lanes on a CPU where most
-    multiplications are with frozen weights, and where vmap does not run the model, if ``lane_choice.unworthy`` knows no
-    reason against it.  Of several variants of a model each is tried, and the smallest blocks are taken.
+    multiplications are with frozen weights, if ``lane_choice.unworthy`` knows no reason against it, and where vmap does
+    not run the model, or trains another one.  Of several variants of a model each is tried, and the smallest blocks are
+    taken.
 
     Args:
         task: the local training problem (its own ``stacking`` is ignored).
@@ -113,7 +114,8 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
     reason = _obstacle(task, size if isinstance(wanted, str) else None, count, device)
     if reason is None:
         return Stacking(size, True, f"{size} clients step at once: {count:,} parameters, elementwise optimizer")
-    if wanted == "auto" and counted is not None and reason.startswith(_NO_VMAP):
+    # vmap trains the padding row of an embedding, for one, which lanes leave alone.
+    if wanted == "auto" and counted is not None and (reason.startswith(_NO_VMAP) or DIFFERS in reason):
         found = _in_lanes(task, None, cohort, device, counted)
         return found if found.stacked else replace(found, reason=f"{reason}; {found.reason}")
     return Stacking(1, False, reason)

@@ -32,6 +32,8 @@ _ROWS = (7, 3)
 _BATCH = 4
 _TOLERANCE, _COARSE = 1e-4, 2e-2
 
+DIFFERS = "stacked is not what it is alone"
+
 _TRAPS = "see the traps in docs/write-your-own.md"
 _WAY_OUT = f"{_TRAPS}, or let clients step one by one (local.stack: off)"
 
@@ -204,7 +206,7 @@ def _compared(runs: _Runs) -> _Found:
         for name, values in alone.items():
             if not _close(stacked[name][row], values[0], runs.tolerance):
                 kept = f": it remembers {min(changed)}" if changed else ""
-                return _Found(f"client {runs.clients[row]} stacked is not what it is alone{kept}", changed)
+                return _Found(f"client {runs.clients[row]} {DIFFERS}{kept}", changed)
     return _Found(None, changed)
 
 

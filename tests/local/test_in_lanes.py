@@ -159,6 +159,25 @@ class Masked(nn.Module):
         return found
 
 
+class Padded(nn.Module):
+    """Tokens, one of which is padding, in a table that trains: vmap gives its row a gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.out = nn.Embedding(6, 8, padding_idx=0), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.out(self.table((2 * x.abs()).long().clamp(max=5)).mean(dim=-2).tanh())
+        return found
+
+
+def test_auto_takes_lanes_where_vmap_trains_another_model() -> None:
+    task = local_task(class_problem((9,) * 20, model_fn=Padded), stack="off")
+    assert decide(task, 4, 20, "cpu").reason.endswith("stacked is not what it is alone")
+    found = decide(task, "auto", 20, "cpu")
+    assert found.lanes is not None, found.reason
+
+
 def test_auto_takes_lanes_over_a_frozen_base_and_where_vmap_does_not_run() -> None:
     def decided(build: Callable[[], nn.Module]) -> Stacking:
         task = local_task(class_problem((9,) * 20, model_fn=build), stack="off")
