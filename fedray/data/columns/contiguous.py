@@ -372,7 +372,7 @@ def open_mapped(folder: str | Path) -> ContiguousData:
             return mapped(name)
         return InputColumns({one.name: mapped(f"{name}{place}") for place, one in enumerate(spec.columns)})
 
-    tested = "test_y" in meta["columns"]
+    tested = any(name in meta["columns"] for name in ("test_y", "test_y_known", "test_y_offsets"))
     test = Examples(inputs("test_x"), mapped("test_y"), column("test_clients")) if tested else None
     data = ContiguousData(
         inputs("x"),

@@ -279,3 +279,14 @@ def test_texts_without_what_they_need_are_said(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         FederatedData.from_text(put("ann.jsonl", row), tokenizer="bytes", target="mood", **options)
+
+
+def test_other_processes_have_the_test_set_too(put: Write, tmp_path: Path) -> None:
+    """Whose targets are some of its own tokens, and lie in the memory of those."""
+    own, test = put("own.jsonl", PAIR, PAIR), put("test.jsonl", PAIR, {"prompt": "why", "completion": "so"})
+    data = FederatedData.from_text([own], test=test, tokenizer="bytes")
+    shared = data.share(tmp_path / "shared")
+    assert data.test is not None
+    assert shared.test is not None
+    for one, other in zip(data.test.slice(0, 2), shared.test.slice(0, 2), strict=True):
+        assert torch.equal(torch.as_tensor(one), torch.as_tensor(other))
