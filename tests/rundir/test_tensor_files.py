@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from fedray.rundir import checkpoint, tensor_files
+from fedray.rundir import checkpoint, durable, tensor_files
 from fedray.rundir.checkpoint import Checkpoint
 from fedray.rundir.tensor_files import ALONE, Mapped, Shared, files_of
 
@@ -76,3 +77,40 @@ def test_who_asks_whether_a_tensor_is_there_reads_none(tmp_path: Path, monkeypat
     assert "model" in found
     assert "other" not in found
     assert len(found) == len(TENSORS)
+
+
+@pytest.mark.parametrize("piece", [8, 16, 40])
+def test_a_file_is_read_back_a_piece_at_a_time(piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is mapped of a file counts as memory: all of a model would be a copy of it."""
+    sizes: list[int] = []
+    equal = tensor_files._equal
+
+    def seen(one: torch.Tensor, other: torch.Tensor) -> bool:
+        sizes.append(one.nbytes)
+        return equal(one, other)
+
+    monkeypatch.setattr(tensor_files, "_PIECE", piece)
+    monkeypatch.setattr(tensor_files, "_equal", seen)
+    Shared.out(TENSORS).write(tmp_path, 1)
+    rows = max(tensor[:1].nbytes if tensor.dim() else tensor.nbytes for tensor in TENSORS.values())
+    assert max(sizes) <= max(piece, rows)
+    assert sum(sizes) == sum(tensor.nbytes for tensor in TENSORS.values()), "all of it"
+
+
+@pytest.mark.parametrize("piece", [8, 1000])
+def test_a_byte_that_is_read_back_otherwise_is_found_wherever_it_is(
+    piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensor_files, "_PIECE", piece)
+    write, held = durable.write, {"model": torch.arange(7.0), "square": torch.arange(12).view(3, 4)}
+    for place in (-1, -97, -100, -124):
+
+        def damaged(path: Path, content: Any, place: int = place) -> None:
+            write(path, content)
+            whole = bytearray(path.read_bytes())
+            whole[place] ^= 1
+            path.write_bytes(whole)
+
+        monkeypatch.setattr(durable, "write", damaged)
+        with pytest.raises(OSError, match="what is read back is not what was written"):
+            Shared.out(held).write(tmp_path, 1)
