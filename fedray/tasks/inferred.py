@@ -45,7 +45,7 @@ def infer(spec: DataSpec, target: Shape, loss: Any, output: Callable[[], Shape |
     """
     if spec.padding is not None:
         raise ConfigError(
-            "task: targets of different lengths are classes of each value, or the next ones: say task: "
+            "task: targets of different lengths are classes of each value, the next ones, or an answer: say task: "
             "token_classification, task: causal_lm, or task: seq2seq_lm"
         )
     yes_no = loss is F.binary_cross_entropy_with_logits or isinstance(loss, nn.BCEWithLogitsLoss)

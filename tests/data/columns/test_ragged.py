@@ -194,7 +194,7 @@ def test_what_cannot_be_is_said(make: Any, said: str) -> None:
 @pytest.mark.parametrize(
     ("task", "said"),
     [
-        (None, "say task: token_classification, or task: causal_lm"),
+        (None, "say task: token_classification, task: causal_lm, or task: seq2seq_lm"),
         ("classification", "no place for targets of different lengths"),
         ({"name": "token_classification", "ignore_index": 1}, r"padded with 3.*pad=1"),
     ],
