@@ -41,11 +41,11 @@ def records_on_ray(
             left.callback(connection.close)
             if connection.driver_cpus:
                 run = replace(run, notes=(*run.notes, local_cpus_in_words(cluster, worker)))
-            whole, own = worker.together, Size(max(driver.cpus, connection.driver_cpus), driver.gpus)
+            own = Size(max(driver.cpus, connection.driver_cpus), driver.gpus)
             args = WorkerArgs(
                 **{option: getattr(cluster, option) for option in options_of(ClusterSection)}
                 | {"start_timeout": cluster.patience},
-                size=Size(whole.cpus, whole.gpus, int(whole.memory * 1e9)),
+                size=_together(worker),
                 silos=_silos(run.plan.task.data.silos),
                 driver=own,
                 block_timeout=block_timeout,
@@ -72,7 +72,7 @@ def _silos(silos: Mapping[str, DataSilo]) -> dict[str, Silo]:
     Raises:
         ConfigError: a worker that none of the nodes it could be on has room for, however long it waits.
     """
-    placed = {name: Silo(silo.where, _size(silo)) for name, silo in silos.items()}
+    placed = {name: _placed(silo) for name, silo in silos.items()}
     nodes = alive() if placed else []
     for name, silo in placed.items():
         there = [node for node in nodes if node.holds(silo.where)]
@@ -82,8 +82,11 @@ def _silos(silos: Mapping[str, DataSilo]) -> dict[str, Silo]:
     return placed
 
 
-def _size(silo: DataSilo) -> Size | None:
-    """Return the size of a silo's own worker; None if it has none."""
-    if silo.cpus is None and silo.gpus is None:
-        return None
-    return Size(1.0 if silo.cpus is None else silo.cpus, silo.gpus or 0.0)
+def _placed(silo: DataSilo) -> Silo:
+    return Silo(silo.where) if silo.own is None else Silo(silo.where, _together(silo.own), silo.own.ranks)
+
+
+def _together(worker: WorkerSection) -> Size:
+    """Return what all ranks of a worker reserve."""
+    whole = worker.together
+    return Size(whole.cpus, whole.gpus, int(whole.memory * 1e9))

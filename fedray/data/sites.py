@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from fedray.config.sections import check_amounts, check_gpus
+from fedray.config.sections import WorkerSection, check_amounts, check_gpus, check_ranks
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -31,7 +31,9 @@ class Silo:
         node_label: ``label=value`` of the Ray nodes that have the file.
         node_resource: or a custom resource of theirs.
         cpus: CPUs of a worker of its own.
-        gpus: GPUs of a worker of its own; a fraction shares one.  With neither, the node's workers train it.
+        gpus: GPUs of a worker of its own; a fraction shares one.
+        ranks: processes of a worker of its own that train it together, as by ``worker.ranks``, each with these CPUs and
+            GPUs.  With none of the three, the node's workers train it.
         test: file there with the client's own test set, on which it is evaluated; like its table, it stays there.
         csv: the way its tables are written, where that differs from what the data section says.
     """
@@ -41,6 +43,7 @@ class Silo:
     node_resource: str | None = None
     cpus: float | None = None
     gpus: float | None = None
+    ranks: int | None = None
     test: str | None = None
     csv: dict[str, Any] | None = None
 
@@ -57,14 +60,26 @@ class Silo:
             raise ValueError(f"node_resource={self.node_resource}: expected the name of a custom resource")
         check_amounts(cpus=self.cpus or 0.0)
         check_gpus(self.gpus)
+        check_ranks(1 if self.ranks is None else self.ranks, self.gpus)
 
     @property
     def where(self) -> str:
         """``label=value`` or a custom resource."""
         return str(self.node_label or self.node_resource)
 
+    @property
+    def own(self) -> WorkerSection | None:
+        """The resources of a worker of its own; None: it has none."""
+        if self.cpus is None and self.gpus is None and self.ranks is None:
+            return None
+        return WorkerSection(
+            cpus=1.0 if self.cpus is None else self.cpus,
+            gpus=self.gpus or 0.0,
+            ranks=1 if self.ranks is None else self.ranks,
+        )
+
     def __str__(self) -> str:
-        own = {"CPUs": self.cpus, "GPUs": self.gpus}
+        own = {"CPUs": self.cpus, "GPUs": self.gpus, "ranks": self.ranks}
         return ", ".join([self.where, *(f"{amount:g} {name}" for name, amount in own.items() if amount is not None)])
 
 

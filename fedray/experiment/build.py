@@ -196,9 +196,9 @@ class Config(Bound):
         check_cohort(sampler, data.sizes)
         check_least(algorithm.aggregator, sampler, data.sizes, self.failures.dropout)
         self.place.check_timeout(self.failures.block_timeout)
-        self.place.check_ranks(data)
-        if self.attack is not None and self.place.worker.ranks > 1:
-            raise ConfigError(f"worker.ranks={self.place.worker.ranks}: an attack makes whole updates; leave one out")
+        self.place.check_ranks()
+        for said, ranks in self.place.ranks(data).items() if self.attack is not None else ():
+            raise ConfigError(f"{said}={ranks}: an attack makes whole updates; leave one out")
         check_held_out(self.evaluate, data)
         if self.evaluate.before and not self._evaluates(data):
             raise ConfigError(
@@ -272,9 +272,9 @@ class Config(Bound):
             check_step(fitted(algorithm, trial, sampler, self.schema.rounds), trial, vector)
             device = "cuda" if self.place.devices[0].type == "cuda" else "cpu"
             stack: Any = self.local.stack
-            if (ranks := self.place.worker.ranks) > 1:
+            if ranks := self.place.ranks(data):
                 views = views_of(trial, self.evaluate)
-                stacking, sharing = decide_ranks(ranks, stack, views, trial, algorithm)
+                stacking, sharing = decide_ranks(ranks, self.place, stack, views, trial, algorithm)
             else:
                 stacking = decide(trial, stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
                 sharing = decide_sharing(replace(trial, stacking=stacking), self.place.most_devices(data))

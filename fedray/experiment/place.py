@@ -34,8 +34,19 @@ class Place:
 
     def most_devices(self, data: ClientData) -> int:
         """Return the most devices that a worker has, those that silos have for themselves included."""
-        own = [] if self.launcher.in_process else [silo.gpus or 0.0 for silo in data.silos.values()]
+        own = [worker.gpus for worker in self._silos_own(data).values()]
         return max(len(devices_of(gpus)) for gpus in (self.worker.gpus, *own))
+
+    def ranks(self, data: ClientData) -> dict[str, int]:
+        """Return the ranks of those workers that have several, by what says so: the workers', and silos' own."""
+        said = {"worker.ranks": self.worker.ranks}
+        said |= {f"silo {name!r}: ranks": worker.ranks for name, worker in self._silos_own(data).items()}
+        return {name: ranks for name, ranks in said.items() if ranks > 1}
+
+    def _silos_own(self, data: ClientData) -> dict[str, WorkerSection]:
+        """Return the workers that silos have for themselves, by name: none in one process, whatever their sizes."""
+        owns = {} if self.launcher.in_process else data.silos
+        return {name: silo.own for name, silo in owns.items() if silo.own is not None}
 
     def check_timeout(self, block_timeout: float | None) -> None:
         """Raise ConfigError if ``failures.block_timeout`` is set where there is no worker to replace."""
@@ -45,16 +56,11 @@ class Place:
                 "replace; set cluster.name=ray, or leave it out"
             )
 
-    def check_ranks(self, data: ClientData) -> None:
+    def check_ranks(self) -> None:
         """Raise ConfigError if workers are to have several ranks where they are no processes of their own."""
         said = f"worker.ranks={self.worker.ranks}"
         if self.worker.ranks > 1 and self.launcher.in_process:
             raise ConfigError(f"{said}: with cluster.name={self.cluster.name} a worker is this process; set ray, or 1")
-        own = [name for name, silo in data.silos.items() if silo.cpus is not None or silo.gpus is not None]
-        if self.worker.ranks > 1 and own:
-            raise ConfigError(
-                f"{said}: silo {own[0]!r} has a worker of its own, which is one process; leave its size out"
-            )
 
     def sites(self) -> Sites:
         """Return where data that stays in its place is asked.

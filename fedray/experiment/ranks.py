@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from torch import nn
 
 from fedray.algorithms.composition import Composition
 from fedray.config.registry import name_of
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, listed
 from fedray.core.messages import DELTA
-from fedray.local.sharing import unshared
+from fedray.experiment.place import Place
+from fedray.local.sharing import decide_sharing, unshared
 from fedray.local.stacking import Stack, unsuited
 from fedray.local.task import LocalTask, Sharing, Stacking
 from fedray.local.views import Views
@@ -21,12 +22,18 @@ from fedray.transforms.codec import Codec
 
 
 def decide_ranks(
-    ranks: int, stack: Stack, views: Views, task: LocalTask, algorithm: Composition
+    said: Mapping[str, int],
+    place: Place,
+    stack: Stack,
+    views: Views,
+    task: LocalTask,
+    algorithm: Composition,
 ) -> tuple[Stacking, Sharing]:
-    """Return how clients step, and what is shared out, where each worker has several ranks.
+    """Return how clients step, and what is shared out, where workers have several ranks.
 
     Args:
-        ranks: the number of ranks.
+        said: the ranks of those that have several, by what says so.
+        place: the place of the run.
         stack: ``local.stack``.
         views: the ways in which clients are evaluated.
         task: the local training problem, tried.
@@ -36,18 +43,21 @@ def decide_ranks(
         ConfigError: something of the run needs more than a shard of the model.
     """
     module = task.model_fn()
+    name, ranks = next(iter(said.items()))
     stacking = Stacking(1, False, "a worker of several ranks trains one client at a time")
     if stack not in ("auto", "off", 1):
-        raise ConfigError(
-            f"worker.ranks={ranks}: {stacking.reason}, and local.stack={stack} asks for more; leave it out"
-        )
+        raise ConfigError(f"{name}={ranks}: {stacking.reason}, and local.stack={stack} asks for more; leave it out")
     if reason := next(_reasons(views, replace(task, stacking=stacking), algorithm, module), None):
-        raise ConfigError(f"worker.ranks={ranks}: {reason}; set worker.ranks=1")
-    words = f"a client's batch, and its model, are shared out over {ranks} ranks of its worker"
+        raise ConfigError(f"{name}={ranks}: {reason}; set it to 1")
+    alone = decide_sharing(replace(task, stacking=stacking), place.most_devices(task.data))
+    told = " or ".join(f"{count:,}" for count in sorted({*said.values()}))
+    words = f"a client's batch, and its model, are shared out over {told} ranks of its worker"
+    if set(said) != {"worker.ranks"}:
+        words = f"{words}, where it has them ({listed(f'{name}={count}' for name, count in said.items())})"
     whole = not_bare(task.model_fn, module)
     if whole is not None and base_of(module) is None:  # what is mapped from a file is in no memory of a rank's own
         words += f"; each of them builds the whole model before it has its part, as {whole}"
-    return stacking, Sharing(1, words, ranks, bare=whole is None)
+    return stacking, Sharing(alone.devices, words, place.worker.ranks, bare=whole is None)
 
 
 def _reasons(views: Views, task: LocalTask, algorithm: Composition, module: nn.Module) -> Iterator[str]:

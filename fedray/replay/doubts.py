@@ -47,7 +47,8 @@ def doubts(
     told = recorded.records.get(round, {})
     kinds = told.get("usage", {}).get("hardware", ())
     if ranked := [kind for kind in kinds if kind.endswith(" ranks")]:
-        yield Doubt(f"clients were trained on {ranked[0].rpartition(', ')[2]}, and here by one process", place=True)
+        told_ranks = " and on ".join(kind.rpartition(", ")[2] for kind in ranked)
+        yield Doubt(f"clients were trained on {told_ranks}, and here by one process", place=True)
     if any("AVX" not in kind and "aarch" not in kind for kind in kinds) and not gpus:
         yield Doubt("workers had GPUs, and here they have none", place=True)
     yield from _others(recorded.summary.get("versions", {}), versions(), {name: name for name in _VERSIONS})

@@ -72,7 +72,9 @@ class Reservation:
         together = reserve([node for node, _ in shared], [size for _, size in shared]) if shared else None
         first = accumulate((0 if slot.is_silos_own else slot.ranks for slot in spec.slots), initial=0)
         bundles = [
-            (reserve(spec.node, [slot.size]), 0) if slot.is_silos_own else (together, place)
+            (reserve(spec.node, [slot.size.share(slot.ranks)] * slot.ranks), 0)
+            if slot.is_silos_own
+            else (together, place)
             for slot, place in zip(spec.slots, first, strict=False)
         ]
         return cls(spec, bundles, together)

@@ -30,11 +30,13 @@ class Silo:
 
     Args:
         where: ``label=value`` or a custom resource of its node.
-        size: of a worker of its own; ``None``: it uses the node's.
+        size: of a worker of its own, with all of its ranks; ``None``: it uses the node's.
+        ranks: the processes of that one.
     """
 
     where: str
     size: Size | None = None
+    ranks: int = 1
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def group_specs(
             if silo.size is None:
                 pins[node.id].add(name)
             elif silo.size.fits(node.resources):
-                own[node.id].append(Slot(silo.size, frozenset([name])))
+                own[node.id].append(Slot(silo.size, frozenset([name]), silo.ranks))
                 taken[node.id].update(silo.size.resources())
     # The clients of a silo are trained where their data are: by a worker of that node alone.
     shared = sorted([*nodes, *others], key=place_of) if args.ranks > 1 and not args.silos else []

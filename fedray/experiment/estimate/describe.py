@@ -286,8 +286,8 @@ def _state(bytes: int, inline: bool) -> str:
 def _time(config: Config, plan: Plan, first: FirstRound | None, server: Server, workers: int) -> list[Row]:
     if first is None:
         return [("a round", "no training: no cohort has a client")]
-    if (ranks := config.place.worker.ranks) > 1:
-        return [("a round", f"not measured: {ranks} ranks train a client, and this is one process")]
+    if ranks := config.place.ranks(plan.task.data):
+        return [("a round", f"not measured: {max(ranks.values())} ranks train a client, and this is one process")]
     wanted, found = config.place.worker.gpus, torch.cuda.device_count()
     if wanted > found:
         return [("a round", f"not measured: worker.gpus is {wanted:g}, and this machine has {counted(found, 'GPU')}")]

@@ -152,7 +152,7 @@ def _frozen(task: LocalTask) -> dict[str, Any]:
         held.pop(id(tensor), None)
     frozen, mapped = sum(map(bytes_of, held.values())), base_of(module) is not None
     apart = sum(bytes_of(tensor) for tensor in held.values() if not moves_once(tensor))
-    built = 0 if task.sharing.bare else _FLOAT * task.layout.size
+    built = 0 if task.sharing.bare and task.sharing.ranks > 1 else _FLOAT * task.layout.size
     return {"frozen": frozen, "mapped": mapped, "apart": apart, "built": built}
 
 
