@@ -32,14 +32,6 @@ def check_gpus(gpus: float | None) -> None:
         raise ValueError(f"gpus={gpus:g}: above 1 it must be a whole number, as only one GPU can be shared")
 
 
-def check_ranks(ranks: int, gpus: float | None) -> None:
-    """Raise ValueError unless a worker may have so many ranks, each with so many GPUs."""
-    if not 1 <= ranks <= MOST:
-        raise ValueError(f"ranks={ranks}: it must be from 1 to {MOST}")
-    if ranks > 1 and gpus not in (None, 0, 1):
-        raise ValueError(f"gpus={gpus:g}: each of several ranks has a whole GPU, gpus=1, or none")
-
-
 @dataclass(frozen=True)
 class ClusterSection:
     """``cluster``: the place of the workers.
@@ -146,10 +138,12 @@ class WorkerSection:
 
     def __post_init__(self) -> None:
         check_amounts(cpus=self.cpus, memory=self.memory)
-        if not 1 <= self.threads <= MOST:
-            raise ValueError(f"threads={self.threads}: it must be from 1 to {MOST}")
+        for name, count in (("threads", self.threads), ("ranks", self.ranks)):
+            if not 1 <= count <= MOST:
+                raise ValueError(f"{name}={count}: it must be from 1 to {MOST}")
         check_gpus(self.gpus)
-        check_ranks(self.ranks, self.gpus)
+        if self.ranks > 1 and self.gpus not in (0, 1):
+            raise ValueError(f"gpus={self.gpus:g}: each of several ranks has a whole GPU, gpus=1, or none")
 
     @property
     def together(self) -> WorkerSection:

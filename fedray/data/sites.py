@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from fedray.config.sections import WorkerSection, check_amounts, check_gpus, check_ranks
+from fedray.config.sections import WorkerSection
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -58,9 +58,7 @@ class Silo:
             raise ValueError(f"node_label={self.node_label}: expected label=value, as in site=a")
         if self.node_resource is not None and (not self.node_resource or "=" in self.node_resource):
             raise ValueError(f"node_resource={self.node_resource}: expected the name of a custom resource")
-        check_amounts(cpus=self.cpus or 0.0)
-        check_gpus(self.gpus)
-        check_ranks(1 if self.ranks is None else self.ranks, self.gpus)
+        _ = self.own  # refuses what no worker could have
 
     @property
     def where(self) -> str:

@@ -47,8 +47,9 @@ def doubts(
     told = recorded.records.get(round, {})
     kinds = told.get("usage", {}).get("hardware", ())
     if ranked := [kind for kind in kinds if kind.endswith(" ranks")]:
-        told_ranks = " and on ".join(kind.rpartition(", ")[2] for kind in ranked)
-        yield Doubt(f"clients were trained on {told_ranks}, and here by one process", place=True)
+        who = "clients" if len(ranked) == len(kinds) else "some clients"
+        ranks = " or ".join(sorted({kind.rpartition(", ")[2] for kind in ranked}))
+        yield Doubt(f"{who} were trained on {ranks}, and here by one process", place=True)
     if any("AVX" not in kind and "aarch" not in kind for kind in kinds) and not gpus:
         yield Doubt("workers had GPUs, and here they have none", place=True)
     yield from _others(recorded.summary.get("versions", {}), versions(), {name: name for name in _VERSIONS})

@@ -7,6 +7,7 @@ from typing import Any
 
 from fedray.config.sections import BudgetSection
 from fedray.core.record import RoundRecord
+from fedray.run.usage import machine_of
 
 LAST_ROUND = "budget.last_round"
 
@@ -45,10 +46,12 @@ class Totals:
     seconds: float = 0.0
     hardware: list[str] = field(default_factory=list)
 
-    def add(self, record: RoundRecord) -> None:
-        """Count a round."""
-        usage = record.usage
+    def add(self, record: RoundRecord) -> bool:
+        """Count a round; return whether its workers were of another kind than those before, or of several."""
+        usage, kinds = record.usage, len(self.hardware)
         self.hardware += [kind for kind in usage.get("hardware", ()) if kind not in self.hardware]
+        # Ranks of workers differ by the config, and each client has those of its own worker.
+        found = self.hardware if kinds else {machine_of(kind) for kind in self.hardware}
         self.wall_seconds += record.seconds
         self.cpu_seconds += usage.get("cpu_seconds", 0.0)
         self.gpu_seconds += usage.get("gpu_seconds", 0.0)
@@ -61,6 +64,7 @@ class Totals:
             self.failures[stage] = self.failures.get(stage, 0) + count
         self.rss = max([self.rss, *usage.get("rss", ())])
         self.gpu_memory = max([self.gpu_memory, *usage.get("gpu_memory", ())])
+        return len(found) > max(kinds, 1)
 
     def to_json(self) -> dict[str, Any]:
         """Return the totals ready for JSON."""

@@ -191,9 +191,7 @@ class Rounds:
         state.sent.count(accepted, accepted[:0] if survey is None else survey.clients, number)
         self._withhold(record)
         state.noise.forget(number + 1)
-        kinds = len(state.totals.hardware)
-        state.totals.add(record)
-        if len(state.totals.hardware) > max(kinds, 1):
+        if state.totals.add(record):
             everything = ", ".join(state.totals.hardware)
             _log.warning("round %d: workers of more than one kind (%s): results may differ in bits", number, everything)
         state.whole = True

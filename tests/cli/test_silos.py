@@ -73,6 +73,15 @@ def test_a_silo_may_have_several_gpus(here: Path) -> None:
     assert replace(config.place, cluster=ClusterSection("ray")).most_devices(data) == 4
 
 
+def test_a_silo_may_have_ranks_of_its_own(here: Path) -> None:
+    """In one process no silo has them, whatever its size."""
+    config = Config.load(here / "silos.yaml", ["data.silos.south.ranks=2", "data.silos.south.gpus=0"])
+    data = config.plan().task.data
+    on_ray = replace(config, place=replace(config.place, cluster=ClusterSection("ray")))
+    assert config.place.ranks(data) == {}
+    assert on_ray.place.ranks(data) == {"silo 'south': ranks": 2}
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [

@@ -138,6 +138,32 @@ def test_the_bits_are_those_of_one_machine_that_has_all_files(
     same(there, run(config(place, SILOS, cluster={"name": "inline"}), tmp_path / "inline"))
 
 
+def test_silos_with_workers_of_several_ranks_one_and_none_are_one_federation(place: Place, tmp_path: Path) -> None:
+    """The bits of each round are the same when a worker of two ranks dies, and those of one process up to rounding."""
+    place.nodes.plan()
+    mixed = SILOS | {"gamma": SILOS["gamma"] | {"cpus": 1, "ranks": 2}}
+    quiet = run(config(place, mixed), tmp_path / "quiet")
+    kinds = quiet[0].usage["hardware"]
+    assert len(kinds) == 2
+    assert sum(kind.endswith(", 2 ranks") for kind in kinds) == 1, "gamma's alone"
+    place.nodes.plan(second=[fault("worker.folded", 2, block=2)])
+    again = run(config(place, mixed), tmp_path / "again")
+    assert place.nodes.to_come() == []
+    same(again, quiet)
+    alone = run(config(place, SILOS), tmp_path / "alone")
+    assert alone[-1].model_sha256 != quiet[-1].model_sha256
+    for record, other in zip(quiet, alone, strict=True):
+        assert record.train["loss"] == pytest.approx(other.train["loss"], rel=1e-4)
+        assert record.test == pytest.approx(other.test, rel=1e-4)
+
+
+def test_what_ranks_cannot_train_is_refused_by_the_silo_that_has_them(place: Place, tmp_path: Path) -> None:
+    place.nodes.plan()
+    mixed = SILOS | {"gamma": SILOS["gamma"] | {"cpus": 1, "ranks": 2}}
+    with pytest.raises(ConfigError, match=r"^silo 'gamma': ranks=2: clients keep .*; set it to 1"):
+        run(config(place, mixed, algorithm={"name": "scaffold"}), tmp_path / "run")
+
+
 @pytest.mark.parametrize("algorithm", ["ditto", "mime"])
 def test_surveys_and_views_are_those_of_one_machine_too(
     algorithm: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedray.config.sections import WorkerSection
 from fedray.data.sites import Silo, SiteData, here
 
 WORDS = st.text("abc.-_/", min_size=1)
@@ -19,6 +20,17 @@ def test_a_silo_says_where_it_is_and_what_its_worker_gets(
     assert silo.where == f"{label}={value}"
     assert Silo(path="a.csv", node_resource=label, cpus=cpus, gpus=gpus).where == label
     assert (" CPUs" in str(silo), " GPUs" in str(silo)) == (cpus is not None, gpus is not None)
+
+
+def test_each_rank_of_a_silos_worker_has_what_it_says() -> None:
+    plain, own, ranks = (Silo(path="a.csv", node_resource="a", **said) for said in ({}, {"gpus": 0.5}, {"ranks": 3}))
+    assert plain.own is None
+    assert own.own == WorkerSection(gpus=0.5)
+    assert ranks.own == WorkerSection(ranks=3)
+    assert str(ranks) == "a, 3 ranks"
+    for said, words in ({"ranks": 0}, "ranks=0: it must be"), ({"ranks": 2, "gpus": 0.5}, "gpus=0.5: each of several"):
+        with pytest.raises(ValueError, match=words):
+            Silo(path="a.csv", node_resource="a", **said)
 
 
 def test_a_gpu_is_shared_or_whole() -> None:

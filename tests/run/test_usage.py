@@ -169,3 +169,20 @@ def test_workers_of_another_kind_are_told_once(tmp_path: Path, caplog: pytest.Lo
         records = one.run()
     assert [record.usage["hardware"] for record in records] == [["A"], ["A"], ["A", "B"], ["B"], ["A", "B"]]
     assert caplog.messages == ["round 3: workers of more than one kind (A, B): results may differ in bits"]
+
+
+@pytest.mark.parametrize(("kinds", "told"), [(("A", "A, 2 ranks"), 0), (("A", "B, 2 ranks"), 1)])
+def test_workers_with_ranks_of_their_own_are_of_one_kind_with_others_on_the_same_hardware(
+    kinds: tuple[str, ...], told: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = federation(class_problem(), tmp_path, rounds=1)
+
+    class Mixed(InlineExecutor):
+        def usage(self) -> Usage:
+            return Usage(tuple(Reading(kind, hardware=kind) for kind in kinds))
+
+    one.executor = Mixed
+    with caplog.at_level(logging.WARNING):
+        (record,) = one.run()
+    assert record.usage["hardware"] == sorted(kinds)
+    assert len(caplog.messages) == told

@@ -74,6 +74,14 @@ def test_ranks_of_a_worker_are_reserved_on_the_node_of_each(monkeypatch: pytest.
     assert held.bundles == [(together, 0), (together, 3)]
 
 
+def test_each_rank_of_a_silos_own_worker_has_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = Groups(monkeypatch)
+    Reservation.of(GroupSpec("n1", "left", [Slot(Size(2.0), frozenset(["a"]), ranks=2)]))
+    (own,) = groups.made
+    assert own.bundles == [{"CPU": 1.0}] * 2
+    assert own.bundle_label_selector == [{"ray.io/node-id": "n1"}] * 2
+
+
 def test_what_is_not_granted_is_said_with_numbers_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = Groups(monkeypatch, granted=False)
     with pytest.raises(RunFailed) as error:

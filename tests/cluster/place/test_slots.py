@@ -57,6 +57,13 @@ def test_a_node_without_room_gets_none_and_that_is_told(caplog: pytest.LogCaptur
     ]
 
 
+def test_a_silos_own_worker_has_its_ranks_beside_the_nodes_of_one_process() -> None:
+    nodes = [Node("0", "n0", {"CPU": 4.0, "scanner": 1.0})]
+    args = WorkerArgs(workers=1, silos={"a": Silo("scanner", Size(2.0), 2), "b": Silo("scanner")})
+    (spec,) = group_specs(nodes, args, here="0")
+    assert [(slot.size.cpus, slot.ranks, slot.silos) for slot in spec.slots] == [(1.0, 1, {None, "b"}), (2.0, 2, {"a"})]
+
+
 def test_packed_workers_are_wanted_one_by_one() -> None:
     assert wanted(WorkerArgs(workers=3, size=Size(2.0))) == "3 workers of 2 CPUs and 0 GPUs"
     assert wanted(WorkerArgs(workers=3, placement="pack")) == wanted(WorkerArgs()) == "a worker of 1 CPUs and 0 GPUs"
