@@ -7,9 +7,18 @@ from typing import Any
 
 from fedray.config.sections import BudgetSection
 from fedray.core.record import RoundRecord
-from fedray.run.usage import machine_of
 
 LAST_ROUND = "budget.last_round"
+
+
+def machine_of(kind: str) -> str:
+    """Return a kind of hardware without the ranks that its workers had.
+
+    >>> machine_of("x86_64 AVX2, 2 ranks"), machine_of("x86_64, AVX2")
+    ('x86_64 AVX2', 'x86_64, AVX2')
+    """
+    machine, _, last = kind.rpartition(", ")
+    return machine if last.endswith(" ranks") else kind
 
 
 @dataclass

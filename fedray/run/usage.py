@@ -17,16 +17,6 @@ from fedray.core.hardware import hardware
 from fedray.core.record import RoundRecord
 
 
-def machine_of(kind: str) -> str:
-    """Return a kind of hardware without the ranks that its workers had.
-
-    >>> machine_of("x86_64 AVX2, 2 ranks"), machine_of("x86_64, AVX2")
-    ('x86_64 AVX2', 'x86_64, AVX2')
-    """
-    machine, _, last = kind.rpartition(", ")
-    return machine if last.endswith(" ranks") else kind
-
-
 @dataclass(frozen=True, slots=True)
 class Reading:
     """The reading of one worker's round.
