@@ -25,7 +25,7 @@ from fedray.local.modes import train_mode
 from fedray.local.operations import Products, products, work
 from fedray.local.schedule import batch_widths
 from fedray.local.task import LocalTask, Stacking
-from fedray.local.trial import DIFFERS, obstacle, tolerance
+from fedray.local.trial import Obstacle, obstacle, tolerance
 from fedray.models.prototype import hooked
 from fedray.optim import ELEMENTWISE, TorchOptimizer
 from fedray.tasks import outputs_of
@@ -66,7 +66,6 @@ STEP_WORK = {"cpu": 12_000_000, "cuda": 1_000_000_000}
 
 COUPLED = "the loss of a batch is not the mean of its examples' losses"
 
-_NO_VMAP = "it does not run under vmap"
 _ALONE = Stacking(1, False, "")
 
 
@@ -111,14 +110,14 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
     if size == 1 and count <= _largest(device):
         why = f"{count:,} parameters and a cohort of {cohort:g} make stacks of one client"
         return Stacking(1, False, "each client is in a silo of its own" if task.data.silos else why)
-    reason = _obstacle(task, size if isinstance(wanted, str) else None, count, device)
-    if reason is None:
+    why_not = _obstacle(task, size if isinstance(wanted, str) else None, count, device)
+    if why_not is None:
         return Stacking(size, True, f"{size} clients step at once: {count:,} parameters, elementwise optimizer")
     # vmap trains the padding row of an embedding, for one, which lanes leave alone.
-    if wanted == "auto" and counted is not None and (reason.startswith(_NO_VMAP) or DIFFERS in reason):
+    if wanted == "auto" and counted is not None and why_not.of_way:
         found = _in_lanes(task, None, cohort, device, counted)
-        return found if found.stacked else replace(found, reason=f"{reason}; {found.reason}")
-    return Stacking(1, False, reason)
+        return found if found.stacked else replace(found, reason=f"{why_not.reason}; {found.reason}")
+    return Stacking(1, False, why_not.reason)
 
 
 def stacked_size(task: LocalTask, cohort: float, device: Literal["cpu", "cuda"]) -> int:
@@ -146,28 +145,29 @@ def _largest(device: Literal["cpu", "cuda"]) -> int:
     return CPU_PARAMETERS if device == "cpu" else GPU_PARAMETERS
 
 
-def _obstacle(task: LocalTask, chosen: int | None, count: int, device: Literal["cpu", "cuda"]) -> str | None:
+def _obstacle(task: LocalTask, chosen: int | None, count: int, device: Literal["cpu", "cuda"]) -> Obstacle | None:
     """Return the reason not to stack, if any; ``chosen`` is the size of the blocks where nobody asked for one."""
     if chosen and count > _largest(device):
-        return f"{count:,} parameters: above {_largest(device):,} stacking does not pay on a {device}"
+        return Obstacle(f"{count:,} parameters: above {_largest(device):,} stacking does not pay on a {device}")
     module = task.model_fn()
     if why := unsuited(task, module):
-        return why
+        return Obstacle(why)
     recurrent = [name for name, m in module.named_modules() if isinstance(m, nn.RNNBase)]
     if chosen and recurrent and (device == "cpu" or chosen < GPU_RECURRENT):
-        return f"{recurrent[0]} is recurrent: its fused kernel is as fast one by one as its steps are in a stack"
+        fused = "its fused kernel is as fast one by one as its steps are in a stack"
+        return Obstacle(f"{recurrent[0]} is recurrent: {fused}")
     try:
         if chosen and device == "cpu" and (slower := _slower(task, module)):
-            return slower
+            return Obstacle(slower)
         if coupled(task, module):
-            return COUPLED
+            return Obstacle(COUPLED)
         with _whole_batches():
             return obstacle(replace(task, stacking=_ALONE), _optimizer(task, module)[2], usual_batch(task))
     except ConfigError:
         raise
     except Exception as error:
         text = " ".join(str(error).split())
-        return f"{_NO_VMAP} ({type(error).__name__}: {text[:120]})"
+        return Obstacle(f"it does not run under vmap ({type(error).__name__}: {text[:120]})", of_way=True)
 
 
 @contextmanager
@@ -230,7 +230,8 @@ def _lanes(task: LocalTask) -> Lanes | str:
         if coupled(task, module):
             return COUPLED
         decays = _optimizer(task, module)[2]
-        return obstacle(replace(task, stacking=replace(_ALONE, lanes=found)), decays, usual_batch(task)) or found
+        why_not = obstacle(replace(task, stacking=replace(_ALONE, lanes=found)), decays, usual_batch(task))
+        return found if why_not is None else why_not.reason
     except ConfigError:
         raise
     except Exception as error:

@@ -32,8 +32,6 @@ _ROWS = (7, 3)
 _BATCH = 4
 _TOLERANCE, _COARSE = 1e-4, 2e-2
 
-DIFFERS = "stacked is not what it is alone"
-
 _TRAPS = "see the traps in docs/write-your-own.md"
 _WAY_OUT = f"{_TRAPS}, or let clients step one by one (local.stack: off)"
 
@@ -46,6 +44,19 @@ class Untried(ConfigError):
             f"algorithm: what clients send and keep is known from a trial on two of them, whose plain fit fails here: "
             f"{one_line(reason)}"
         )
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """A reason why clients do not step together.
+
+    Args:
+        reason: in words.
+        of_way: it lies in how they were to do so: in another way they may.
+    """
+
+    reason: str
+    of_way: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,7 @@ class _Found:
     drawn: bool = False
 
 
-def obstacle(task: LocalTask, decays: bool, usual_batch: int) -> str | None:
+def obstacle(task: LocalTask, decays: bool, usual_batch: int) -> Obstacle | None:
     """Return the reason why two unequal clients are not in a stack what each is alone; None if they are.
 
     Args:
@@ -84,9 +95,9 @@ def obstacle(task: LocalTask, decays: bool, usual_batch: int) -> str | None:
             raise
         raise _refused(task.program, error, "in a stack of two clients, but alone", _WAY_OUT) from error
     if _plainly(task) or found.reason is None or found.drawn or found.changed:
-        return found.reason
+        return None if found.reason is None else Obstacle(found.reason, of_way=not found.drawn)
     if (own := _only_in_a_stack(task, decays, usual_batch)) is not None:
-        return own
+        return Obstacle(own, of_way=True)
     raise ConfigError(
         f"algorithm: with {_name(task.program)} {found.reason}, though it is with a plain fit: a row of the block "
         f"reaches another one, or padding counts; {_WAY_OUT}"
@@ -206,7 +217,7 @@ def _compared(runs: _Runs) -> _Found:
         for name, values in alone.items():
             if not _close(stacked[name][row], values[0], runs.tolerance):
                 kept = f": it remembers {min(changed)}" if changed else ""
-                return _Found(f"client {runs.clients[row]} {DIFFERS}{kept}", changed)
+                return _Found(f"client {runs.clients[row]} stacked is not what it is alone{kept}", changed)
     return _Found(None, changed)
 
 
