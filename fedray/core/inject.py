@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import psutil
@@ -19,9 +20,12 @@ PLAN = "FEDRAY_FAULTS"
 
 Each fault happens once in all processes together: it leaves a file ``<plan>.<number>`` behind.  Actions: ``kill`` (the
 process, with SIGKILL), ``kill_parent`` (of a Ray worker: its node), ``stop_node`` (SIGSTOP to the parent and all its
-children: a silent node), ``hang`` (for ever), ``raise`` (RuntimeError), ``memory`` (MemoryError), ``disk`` (OSError: no
-space left), ``lose`` (:class:`Lost`).
+children: a silent node), ``hang`` (for ever), ``wait`` (until there is a file ``<plan>.go``), ``raise`` (RuntimeError),
+``memory`` (MemoryError), ``disk`` (OSError: no space left), ``lose`` (:class:`Lost`).
 """
+
+_LOOK = 0.05
+"""Seconds between two looks for a file."""
 
 
 class Lost(Exception):
@@ -40,7 +44,7 @@ def point(name: str, round: int, block: int = -1) -> None:
     for number, fault in enumerate(json.loads(Path(plan).read_text())):
         here = fault["point"] == name and fault["round"] == round and fault.get("block", block) == block
         if here and _first(Path(f"{plan}.{number}")):
-            _act(fault["action"], f"fault injected at {name}, round {round}, block {block}")
+            _act(fault["action"], Path(f"{plan}.go"), f"fault injected at {name}, round {round}, block {block}")
 
 
 def _first(marker: Path) -> bool:
@@ -51,7 +55,7 @@ def _first(marker: Path) -> bool:
     return True
 
 
-def _act(action: str, text: str) -> None:
+def _act(action: str, go: Path, text: str) -> None:
     match action:
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -66,6 +70,9 @@ def _act(action: str, text: str) -> None:
             raise Lost(text)
         case "hang":
             threading.Event().wait()
+        case "wait":
+            while not go.exists():
+                time.sleep(_LOOK)
         case "memory":
             raise MemoryError(text)
         case "disk":

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +231,16 @@ def test_a_point_is_passed_by_name_round_and_block_once(tmp_path: Path, monkeypa
     inject.point("worker.block", 1, 2)
     with pytest.raises(MemoryError):
         inject.point("worker.block", 2, 7)
+
+
+def test_a_fault_that_waits_ends_with_the_file_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, go = tmp_path / "plan.json", tmp_path / "plan.json.go"
+    plan.write_text(json.dumps([{"point": "driver.round", "round": 3, "action": "wait"}]))
+    monkeypatch.setenv(inject.PLAN, str(plan))
+    waiting = threading.Thread(target=inject.point, args=("driver.round", 3))
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    go.touch()
+    waiting.join(10)
+    assert not waiting.is_alive()
