@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -234,13 +234,15 @@ def test_a_point_is_passed_by_name_round_and_block_once(tmp_path: Path, monkeypa
 
 
 def test_a_fault_that_waits_ends_with_the_file_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, go = tmp_path / "plan.json", tmp_path / "plan.json.go"
+    plan, looks = tmp_path / "plan.json", list[float]()
     plan.write_text(json.dumps([{"point": "driver.round", "round": 3, "action": "wait"}]))
     monkeypatch.setenv(inject.PLAN, str(plan))
-    waiting = threading.Thread(target=inject.point, args=("driver.round", 3))
-    waiting.start()
-    waiting.join(0.2)
-    assert waiting.is_alive()
-    go.touch()
-    waiting.join(10)
-    assert not waiting.is_alive()
+
+    def until_the_third(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            Path(f"{plan}.go").touch()
+
+    monkeypatch.setattr(time, "sleep", until_the_third)
+    inject.point("driver.round", 3)
+    assert len(looks) == 3
